@@ -1,0 +1,183 @@
+"""Drawing: from a request and a model's weights to images, one network call at a time."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from .errors import RequestError
+from .events import Drawn, Preview
+from .machine import described_device, environment_now, memory_held
+from .recipe import Sampling
+from .sampling.path import draw_path
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from torch import Tensor
+
+    from .commands import Draw
+    from .conditioning import ConditioningScheme
+    from .denoisers.model import Weighted
+    from .recipe import Recipe
+    from .sampling.samplers import Step
+
+PIXELS_PER_CALL = 25_000
+"""Pixels that go through the network at once; decides how many images one call holds."""
+FILM_BYTES = 64 << 20
+"""A film larger than this is thinned to fewer steps."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A denoiser ready to draw from, and what a picture must say about it.
+
+    reference: how the model was named; hash: over the weights; ema: their EMA length, 0 for raw ones.
+    """
+
+    denoiser: Weighted
+    recipe: Recipe
+    scheme: ConditioningScheme
+    device: torch.device
+    reference: str
+    name: str
+    hash: str
+    ema: float
+    step: int
+
+
+def images_per_call(size: tuple[int, int]) -> int:
+    """How many images of this size go through the network at once."""
+    return max(1, PIXELS_PER_CALL // (size[0] * size[1]))
+
+
+@torch.no_grad()
+def draw(weights: Weights, request: Draw, indices: tuple[int, ...] | None = None) -> Generator[Preview | None, None, Drawn]:
+    """Draws what is asked; yields after every network call, returns the finished images.
+
+    All images go from level to level together, a few at a time. A yielded `Preview` holds x̂_0 of all;
+    None means that some have not reached this level yet.
+    Raises RequestError where a condition cannot be used.
+    """
+    began = time.perf_counter()
+    recipe, scheme, settings = weights.recipe, weights.scheme, request.sampling
+    indices = tuple(range(request.count)) if indices is None else indices
+    asked = request.conditions or scheme.in_turn(max(indices) + 1)
+    texts = tuple(asked[index % len(asked)] for index in indices)
+    prepared = np.stack([scheme.parse(text) for text in texts])
+    cond = weights.denoiser.encode(prepared, weights.device)
+    shape = (recipe.data.channels, *recipe.data.size)
+
+    film = _Film(settings, recipe, len(indices), kept=request.film)
+    chunk = images_per_call(recipe.data.size)
+    spans = [slice(start, start + chunk) for start in range(0, len(indices), chunk)]
+    paths = [
+        draw_path(weights.denoiser, cond[span], shape, indices[span], settings, weights.device) for span in spans
+    ]
+    steps: list[Step] = []
+    while True:
+        steps = []
+        for path in paths:
+            step = next(path, None)
+            if step is None:
+                raise RuntimeError("a sampler ended before its last level")
+            steps.append(step)
+            last = step.index == settings.steps
+            if not last and len(steps) < len(paths):
+                yield None
+        if steps[0].index == settings.steps:
+            break
+        if not steps[0].trial:
+            x0 = torch.cat([step.x0 for step in steps])
+            film.take(steps[0], torch.cat([step.x for step in steps]), x0)
+            yield Preview(
+                request.ticket, to_pixels(x0), steps[0].sigma, steps[0].index, settings.steps, steps[0].nfe
+            )
+        else:
+            yield None
+
+    x = torch.cat([step.x for step in steps])
+    if not torch.isfinite(x).all():
+        raise RequestError(
+            "the draw ran away to infinity", field="sampling.guidance", fix="Lower the guidance or take more steps"
+        )
+    film.take(steps[0], x, x)
+    arrays = x.float().clamp(-1, 1).cpu().numpy()
+    labels = tuple(scheme.label(each) for each in prepared)
+    films = film.arrays()
+    return Drawn(
+        request.ticket,
+        images=to_pixels(x),
+        arrays=arrays,
+        film_x=films[0],
+        film_x0=films[1],
+        sigmas=films[2],
+        labels=labels,
+        conditions=texts,
+        nfe=steps[0].nfe,
+        seconds=time.perf_counter() - began,
+        device=described_device(weights.device, weights.denoiser.autocast),
+        memory=memory_held(),
+        recipe=picture_recipe(weights, request, indices, texts, chunk),
+    )
+
+
+def picture_recipe(
+    weights: Weights, request: Draw, indices: tuple[int, ...], texts: tuple[str, ...], chunk: int
+) -> dict[str, Any]:
+    """Everything that makes the draw again: what a PNG of ours carries."""
+    return {
+        "version": 1,
+        "model": {"reference": weights.reference, "name": weights.name, "hash": weights.hash, "step": weights.step},
+        "ema": weights.ema,
+        "sampling": request.sampling.model_dump(mode="json", exclude_none=True),
+        "conditions": list(texts),
+        "indices": list(indices),
+        "batch_layout": {"images_per_call": chunk},
+        "environment": environment_now(weights.device, weights.denoiser.autocast),
+    }
+
+
+def to_pixels(x: Tensor) -> np.ndarray:
+    """[n c h w] in [-1, 1] → [n h w c] uint8; values beyond are cut off."""
+    return (x.clamp(-1, 1) + 1).mul(127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
+class _Film:
+    """x_t and x̂_0 of every step, in view: x_t scaled to the data's spread at every level."""
+
+    def __init__(self, settings: Sampling, recipe: Recipe, count: int, *, kept: bool) -> None:
+        frame = count * recipe.data.channels * recipe.data.size[0] * recipe.data.size[1]
+        self._stride = max(1, -(-2 * frame * (settings.steps + 1) // FILM_BYTES))
+        self._last = settings.steps
+        self._kept = kept
+        self._spread = recipe.model.sigma_data
+        self._x: list[np.ndarray] = []
+        self._x0: list[np.ndarray] = []
+        self._sigmas: list[float] = []
+
+    def take(self, step: Step, x: Tensor, x0: Tensor) -> None:
+        if not self._kept or (step.index % self._stride and step.index != self._last):
+            return
+        scale = self._spread / (step.sigma**2 + self._spread**2) ** 0.5
+        self._x.append(to_pixels(x * scale))
+        self._x0.append(to_pixels(x0))
+        self._sigmas.append(step.sigma)
+
+    def arrays(self) -> tuple[np.ndarray | None, np.ndarray | None, tuple[float, ...]]:
+        if not self._kept:
+            return None, None, ()
+        return np.stack(self._x), np.stack(self._x0), tuple(self._sigmas)
+
+
+def with_indices(request: Draw, picture: dict[str, Any]) -> tuple[Draw, tuple[int, ...]]:
+    """A picture's own request: the same settings, conditions and indices, to be drawn again."""
+    indices = tuple(int(index) for index in picture.get("indices", [0]))
+    texts = tuple(str(text) for text in picture.get("conditions", []))
+    settings = Sampling.model_validate(picture.get("sampling", {}))
+    return replace(request, conditions=texts, count=len(indices), sampling=settings), indices
+

@@ -1,0 +1,225 @@
+"""What the worker says: frozen values, numpy at most, free of torch.
+
+Two kinds. *Kept* events are facts: rare, without arrays, delivered in order, never dropped.
+*Latest* events are progress and pictures: only the newest of each kind waits for its reader.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class Phase(StrEnum):
+    """States of training, as the worker's table has them."""
+
+    IDLE = "idle"
+    PREPARING = "preparing"
+    TRAINING = "training"
+    PAUSED = "paused"
+    STOPPING = "stopping"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True)
+class Event:
+    """ticket: that of the command it answers; 0 where it answers none."""
+
+    ticket: int = 0
+
+
+@dataclass(frozen=True)
+class Kept(Event):
+    """Delivered in order, never dropped."""
+
+
+@dataclass(frozen=True)
+class Latest(Event):
+    """Replaced by a newer one of its kind while it waits."""
+
+
+# --- kept -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PhaseChanged(Kept):
+    """phase: the new one; run: the run folder, where there is one; reason: in words, where it helps."""
+
+    phase: Phase = Phase.IDLE
+    run: str = ""
+    reason: str = ""
+    finished: bool = False
+    """Whether training came to its planned end."""
+
+
+@dataclass(frozen=True)
+class Saved(Kept):
+    """A state was saved. path: the checkpoint's folder."""
+
+    run: str = ""
+    step: int = 0
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class Failed(Kept):
+    """A command could not be carried out. what, place, fix: as in WorkbenchError.
+
+    about: the command's name ("Draw", "Train", …); refused: by the table of states, nothing was begun.
+    """
+
+    about: str = ""
+    what: str = ""
+    field: str = ""
+    file: str = ""
+    fix: str = ""
+    refused: bool = False
+    trace: str = ""
+
+    @property
+    def line(self) -> str:
+        """All of it on one line."""
+        place = self.field or self.file
+        line = f"{place}: {self.what}" if place else self.what
+        return f"{line}. {self.fix}." if self.fix else f"{line}."
+
+
+@dataclass(frozen=True)
+class PluginFacts:
+    """A plugin as the catalogue tells it. options: JSON schema of its settings; error: why it is unusable."""
+
+    name: str
+    kind: str
+    title: str = ""
+    summary: str = ""
+    package: str = ""
+    needs_path: bool = False
+    defaults: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Catalogue(Kept):
+    """All that can be chosen. recipes: (name, TOML text); models: bundled names."""
+
+    datasets: tuple[PluginFacts, ...] = ()
+    schemes: tuple[PluginFacts, ...] = ()
+    recipes: tuple[tuple[str, str], ...] = ()
+    models: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ModelOpened(Kept):
+    """model: the reference that was asked; choices: what can be asked of it, empty where it is free text."""
+
+    model: str = ""
+    name: str = ""
+    weights: int = 0
+    trained: str = ""
+    """Date as YYYY-MM-DD."""
+    step: int = 0
+    hash: str = ""
+    size: tuple[int, int] = (0, 0)
+    channels: int = 0
+    choices: tuple[str, ...] = ()
+    conditional: bool = False
+    emas: tuple[float, ...] = ()
+    sampling: dict[str, Any] = field(default_factory=dict)
+    """The recipe's own sampling settings: where the controls start."""
+
+
+@dataclass(frozen=True)
+class ClosedDown(Kept):
+    """The worker has ended."""
+
+
+# --- latest ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Preparing(Latest):
+    """What is done before the first step. done of total, in images."""
+
+    what: str = ""
+    done: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True)
+class Progress(Latest):
+    """Where training is. Curves are read from the journal, which has `lines` lines by now."""
+
+    run: str = ""
+    step: int = 0
+    steps: int = 0
+    loss: float = float("nan")
+    images_per_second: float = 0.0
+    seconds_left: float = float("nan")
+    learning_rate: float = 0.0
+    grad_norm: float = float("nan")
+    lines: int = 0
+    device: str = ""
+    memory: int = 0
+    """Bytes that the process holds."""
+
+
+@dataclass(frozen=True)
+class Preview(Latest):
+    """The network's own output on the way. images: [n h w c] uint8, x̂_0 at this noise level."""
+
+    images: np.ndarray | None = field(default=None, compare=False)
+    sigma: float = 0.0
+    step: int = 0
+    steps: int = 0
+    nfe: int = 0
+
+
+@dataclass(frozen=True)
+class Drawn(Latest):
+    """A finished draw. images: [n h w c] uint8; arrays: [n c h w] float32 in [-1, 1].
+
+    film_x, film_x0: [s n h w c] uint8, x_t (scaled into view) and x̂_0 at `sigmas` [s].
+    labels: [n] class numbers, -1 where there is none; conditions: their texts.
+    recipe: everything that makes the draw again, as a PNG of ours carries it.
+    """
+
+    images: np.ndarray | None = field(default=None, compare=False)
+    arrays: np.ndarray | None = field(default=None, compare=False)
+    film_x: np.ndarray | None = field(default=None, compare=False)
+    film_x0: np.ndarray | None = field(default=None, compare=False)
+    sigmas: tuple[float, ...] = ()
+    labels: tuple[int, ...] = ()
+    conditions: tuple[str, ...] = ()
+    nfe: int = 0
+    seconds: float = 0.0
+    device: str = ""
+    memory: int = 0
+    recipe: dict[str, Any] = field(default_factory=dict, compare=False)
+
+
+@dataclass(frozen=True)
+class DataShown(Latest):
+    """A look at a dataset. images: [m h w c] uint8, some of the training images."""
+
+    images: np.ndarray | None = field(default=None, compare=False)
+    labels: tuple[str, ...] = ()
+    training: int = 0
+    held_out: int = 0
+    classes: tuple[str, ...] = ()
+    set_aside: tuple[tuple[str, str], ...] = ()
+    """(name, reason) of each image that cannot be used."""
+
+
+@dataclass(frozen=True)
+class SampleRow(Latest):
+    """The same seeds, drawn again. images: [n h w c] uint8 at `step`."""
+
+    run: str = ""
+    step: int = 0
+    images: np.ndarray | None = field(default=None, compare=False)
+    conditions: tuple[str, ...] = ()

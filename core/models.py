@@ -1,0 +1,304 @@
+"""Finding and opening models, and drawing from them in a few lines.
+
+    from imagen_workbench.core import open_model
+    model = open_model("digits")
+    drawn = model.draw(conditions=["7"], count=8, seed=7, guidance=1.5)
+    drawn.images[0].show()
+"""
+
+from __future__ import annotations
+
+import datetime
+import difflib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .commands import Draw
+from .data.source import Facts
+from .denoisers.model import DenoisingModel, Weighted, build_model, load_weights
+from .drawing import Weights, draw, with_indices
+from .errors import ModelError
+from .events import Drawn, ModelOpened
+from .extensions import bundled_models, make_scheme
+from .machine import choose_device, choose_precision, set_threads
+from .recipe import Recipe
+from .runs.checkpoint import (
+    Checkpoint,
+    checkpoints,
+    read_checkpoint,
+    read_model_file,
+    weights_hash,
+    write_model_file,
+)
+from .runs.folder import Run, find_runs
+from .runs.picture import grid, read_recipe, save_png, to_image
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+    import torch
+    from PIL import Image
+    from torch import Tensor
+
+    from .conditioning import ConditioningScheme
+
+
+@dataclass
+class Model:
+    """An opened model: its recipe, scheme, and the weights of each EMA by length (0: the raw ones)."""
+
+    reference: str
+    name: str
+    recipe: Recipe
+    scheme: ConditioningScheme
+    module: DenoisingModel
+    weights: dict[float, dict[str, Tensor]]
+    device: torch.device
+    step: int = 0
+    trained: str = ""
+    picture: dict[str, Any] = field(default_factory=dict)
+    """The recipe of the picture that it was opened through, if it was."""
+    _hashes: dict[float, str] = field(default_factory=dict)
+
+    def chosen_ema(self, length: float | None) -> float:
+        """The EMA length that draws: None is the recipe's own. Raises ModelError where the model has not that one."""
+        lengths = sorted(self.weights, reverse=True)
+        if length is None:
+            return lengths[0]
+        near = min(lengths, key=lambda known: abs(known - length))
+        if abs(near - length) > 5e-4:
+            known = ", ".join(f"{each:g}" for each in lengths)
+            raise ModelError(
+                f"{self.name} has no EMA of length {length:g}", field="sampling.ema", fix=f"It has {known} (0: raw weights)"
+            )
+        return near
+
+    def drawing_weights(self, ema: float | None = None) -> Weights:
+        """What `draw` needs."""
+        length = self.chosen_ema(ema)
+        tensors = self.weights[length]
+        if length not in self._hashes:
+            self._hashes[length] = weights_hash(tensors)
+        return Weights(
+            Weighted(self.module, tensors),
+            self.recipe,
+            self.scheme,
+            self.device,
+            self.reference,
+            self.name,
+            self._hashes[length],
+            length,
+            self.step,
+        )
+
+    def facts(self, ticket: int = 0) -> ModelOpened:
+        """What a face shows of it."""
+        return ModelOpened(
+            ticket,
+            self.reference,
+            self.name,
+            sum(parameter.numel() for parameter in self.module.parameters()),
+            self.trained,
+            self.step,
+            self.drawing_weights().hash,
+            self.recipe.data.size,
+            self.recipe.data.channels,
+            self.scheme.choices,
+            self.scheme.vector_width > 0,
+            tuple(sorted(self.weights)),
+            self.recipe.sampling.model_dump(mode="json"),
+        )
+
+    def draw(self, conditions: Sequence[str] = (), count: int = 8, **sampling: Any) -> Drawing:
+        """Draws `count` images; conditions are cycled, with none the classes come in turn.
+
+        sampling: any of the recipe's sampling settings (seed, guidance, sampler, steps, …).
+        Raises RecipeError or RequestError where a setting or a condition cannot be used.
+        """
+        settings = self.recipe.with_values({f"sampling.{key}": value for key, value in sampling.items()}).sampling
+        return self._finish(Draw(0, self.reference, tuple(map(str, conditions)), count, settings), None)
+
+    def draw_again(self) -> Drawing:
+        """The picture's own draw, where the model was opened through a picture of ours."""
+        if not self.picture:
+            raise ModelError("was not opened through a picture", file=self.reference, fix="Open a PNG that we drew")
+        return self._finish(*with_indices(Draw(0, self.reference), self.picture))
+
+    def save(self, path: Path | str, *, card: Mapping[str, Any] | None = None) -> None:
+        """Writes the drawing weights as a single-file model with recipe and card in its metadata."""
+        length = self.chosen_ema(None)
+        facts = {
+            "recipe": self.recipe.to_toml(),
+            "classes": list(self.scheme.facts.classes),
+            "step": self.step,
+            "ema": length,
+            "name": self.name,
+            "trained": self.trained,
+            "card": dict(card or {}),
+        }
+        write_model_file(Path(path), self.weights[length], facts)
+
+    def _finish(self, request: Draw, indices: tuple[int, ...] | None) -> Drawing:
+        path = draw(self.drawing_weights(request.sampling.ema), request, indices)
+        while True:
+            try:
+                next(path)
+            except StopIteration as end:
+                return Drawing(end.value)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A finished draw."""
+
+    drawn: Drawn
+
+    @property
+    def arrays(self) -> np.ndarray:
+        """[n c h w] float32 in [-1, 1]."""
+        assert self.drawn.arrays is not None
+        return self.drawn.arrays
+
+    @property
+    def images(self) -> list[Image.Image]:
+        """PIL images."""
+        assert self.drawn.images is not None
+        return [to_image(pixels) for pixels in self.drawn.images]
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """[n] class numbers, -1 where there is none."""
+        return self.drawn.labels
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        return self.drawn.conditions
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """Everything that makes the draw again."""
+        return self.drawn.recipe
+
+    def save(self, path: Path | str, columns: int = 0) -> None:
+        """Writes all images as one PNG that carries the draw's recipe."""
+        assert self.drawn.images is not None
+        save_png(Path(path), grid(self.drawn.images, columns), self.recipe)
+
+
+def open_model(reference: str | Path, device: str = "auto") -> Model:
+    """Opens a MODEL: a bundled name, a run folder, a checkpoint, a model file, or a PNG that we drew.
+
+    Raises ModelError where it cannot be found or read.
+    """
+    set_threads()
+    reference = str(reference)
+    path = Path(reference).expanduser()
+    if not path.exists() and reference in (bundled := bundled_models()):
+        return _open_file(bundled[reference], reference, device)
+    if path.is_dir():
+        return _open_folder(path, device)
+    if path.is_file() and path.suffix.lower() == ".png":
+        return _open_picture(path, device)
+    if path.is_file():
+        return _open_file(path, str(path), device)
+    named = [run for run in find_runs() if run.name == reference]
+    if named:
+        return _open_folder(named[0].path, device)
+    known = [*bundled_models(), *(run.name for run in find_runs())]
+    near = difflib.get_close_matches(reference, known, n=1)
+    fix = f"Did you mean {near[0]}" if near else f"Give a run folder, a model file, a PNG of ours, or {' or '.join(bundled_models())}"
+    raise ModelError("no such model", file=reference, fix=fix)
+
+
+def model_of_checkpoint(checkpoint: Checkpoint, recipe: Recipe, reference: str, name: str, device: str = "auto") -> Model:
+    """The model in a saved state, with the weights of all its EMAs and the raw ones."""
+    weights = {0.0: checkpoint.tensors("weights")}
+    for file in checkpoint.names():
+        if file.startswith("ema-"):
+            weights[float(file.removeprefix("ema-"))] = checkpoint.tensors(file)
+    trained = datetime.date.fromtimestamp((checkpoint.path / "state.json").stat().st_mtime).isoformat()
+    facts = Facts(tuple(checkpoint.facts.get("classes", ())))
+    return _assembled(reference, name, recipe, facts, weights, device, checkpoint.step, trained, checkpoint.path)
+
+
+def _open_folder(path: Path, device: str) -> Model:
+    """A run folder, or one of its checkpoints."""
+    if (path / "state.json").is_file():
+        checkpoint, run = read_checkpoint(path), Run(path.parent.parent)
+        if checkpoint is None:
+            raise ModelError("this checkpoint is not whole", file=path, fix="Use another one of the run")
+        return model_of_checkpoint(checkpoint, run.recipe(), str(path), f"{run.name} at {checkpoint.step:,}", device)
+    run = Run(path)
+    recipe = run.recipe()
+    saved = checkpoints(run.checkpoints)
+    damaged: ModelError | None = None
+    for checkpoint in saved:
+        try:
+            return model_of_checkpoint(checkpoint, recipe, str(path), run.name, device)
+        except ModelError as error:
+            damaged = damaged or error
+    if damaged:
+        raise damaged
+    raise ModelError("this run has saved nothing yet", file=path, fix="Train it to its first checkpoint")
+
+
+def _open_file(path: Path, reference: str, device: str) -> Model:
+    tensors, facts = read_model_file(path)
+    recipe = Recipe.from_toml(str(facts.get("recipe", "")), file=path)
+    weights = {float(facts.get("ema", 0.0)): tensors}
+    return _assembled(
+        reference,
+        str(facts.get("name", path.stem)),
+        recipe,
+        Facts(tuple(facts.get("classes", ()))),
+        weights,
+        device,
+        int(facts.get("step", 0)),
+        str(facts.get("trained", "")),
+        path,
+    )
+
+
+def _open_picture(path: Path, device: str) -> Model:
+    """The model that drew a picture: by its reference, if that still has the same weights; else by hash."""
+    picture = read_recipe(path)
+    wanted = picture.get("model", {})
+    candidates = [str(wanted.get("reference", ""))]
+    candidates += [name for name in bundled_models() if name not in candidates]
+    candidates += [str(each.path) for run in find_runs() for each in checkpoints(run.checkpoints)]
+    for candidate in candidates:
+        try:
+            model = open_model(candidate, device) if candidate and not candidate.lower().endswith(".png") else None
+            if model and model.drawing_weights(picture.get("ema")).hash == wanted.get("hash"):
+                model.picture = picture
+                return model
+        except ModelError:
+            continue
+    raise ModelError(
+        f"the model that drew it ({wanted.get('name', 'unnamed')}) is not here, or has other weights now",
+        file=path,
+        fix=f"Bring back {wanted.get('reference', 'it')}, or name a model instead of the picture",
+    )
+
+
+def _assembled(
+    reference: str,
+    name: str,
+    recipe: Recipe,
+    facts: Facts,
+    weights: dict[float, dict[str, Tensor]],
+    device: str,
+    step: int,
+    trained: str,
+    file: Path,
+) -> Model:
+    place = choose_device(device)
+    scheme = make_scheme(recipe, facts)
+    module = build_model(recipe, scheme, choose_precision(recipe.training, place))
+    for tensors in weights.values():
+        load_weights(module, tensors, file)
+    module.eval().to(place)
+    moved = {length: {key: tensor.to(place) for key, tensor in group.items()} for length, group in weights.items()}
+    return Model(reference, name, recipe, scheme, module, moved, place, step, trained)

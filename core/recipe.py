@@ -1,0 +1,350 @@
+"""The typed description of a run: its data, conditions, network, training and drawing.
+
+Frozen, read from and written to TOML. Every field carries its label, help, unit and range, from
+which the faces make their forms and the command line its messages.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from .errors import RecipeError
+
+VERSION = 1
+
+
+def setting(default: Any, label: str, help: str, *, unit: str = "", above: str = "", **limits: Any) -> Any:
+    """A recipe field: default, short label, one sentence of help, unit, and pydantic's limits (ge, le, …).
+
+    above: what happens beyond the upper limit, as a sentence.
+    """
+    return Field(
+        default, title=label, description=help, json_schema_extra={"unit": unit, "above": above}, **limits
+    )
+
+
+class Section(BaseModel):
+    """A frozen table of the recipe; unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+Size = Annotated[int, Field(ge=4, le=1024)]
+
+
+class Data(Section):
+    source: str = setting("digits", "Source", "Which dataset plugin the images come from.")
+    path: str = setting("", "Folder", "Where the source reads from, for sources that read from a place.")
+    size: tuple[Size, Size] = setting(
+        (28, 28), "Size", "Height and width that images are brought to.", unit="px"
+    )
+    channels: Literal[1, 3, 4] = setting(
+        1, "Channels", "1 for grey, 3 for colour, 4 for colour with transparency."
+    )
+    fit: Literal["crop", "pad", "stretch"] = setting(
+        "crop",
+        "Fit",
+        "How other shapes are brought to size: the middle cut out, bars added, or stretched.",
+    )
+    validation: float = setting(
+        0.1,
+        "Held out",
+        "Images kept from training to measure on: a share below 1, or a count from 1 upward.",
+        ge=0,
+    )
+    shift: int = setting(
+        0, "Shift", "Images are moved at random by up to this many pixels while training.", unit="px", ge=0, le=64
+    )
+    flip: bool = setting(False, "Mirror", "Images are mirrored left to right at random while training.")
+    options: dict[str, Any] = setting({}, "Options", "The source's own settings.")
+
+    @model_validator(mode="after")
+    def _whole_count(self) -> Self:
+        if self.validation >= 1 and self.validation != math.floor(self.validation):
+            raise ValueError("validation: a count has no fraction; give a share below 1 or a whole number")
+        return self
+
+
+class Conditioning(Section):
+    scheme: str = setting("label", "Scheme", "What the model is told about each image.")
+    dropout: float = setting(
+        0.1,
+        "Without condition",
+        "Share of training images that are shown without their condition. Lets guidance work; 0.1 to 0.2 is usual.",
+        ge=0,
+        le=1,
+    )
+    options: dict[str, Any] = setting({}, "Options", "The scheme's own settings.")
+
+
+class Network(Section):
+    network: Literal["unet"] = setting("unet", "Network", "The kind of denoiser.")
+    width: int = setting(48, "Width", "Channels at the finest level.", unit="channels", ge=8, le=1024)
+    multipliers: tuple[Annotated[int, Field(ge=1, le=16)], ...] = setting(
+        (1, 2), "Levels", "Width of each level as a multiple, from fine to coarse.", min_length=1, max_length=6
+    )
+    blocks: tuple[Annotated[int, Field(ge=1, le=16)], ...] = setting(
+        (1, 3), "Blocks", "Residual blocks of each level, from fine to coarse.", min_length=1, max_length=6
+    )
+    attention: tuple[Annotated[int, Field(ge=0, le=5)], ...] = setting(
+        (1,), "Attention", "Levels that attend over the whole image; 0 is the finest.", max_length=6
+    )
+    stem: Literal[1, 2, 4] = setting(
+        2, "Patch", "Pixels folded into channels before the first level; larger is faster and coarser.", unit="px"
+    )
+    dropout: float = setting(
+        0.0, "Dropout", "Share of activations silenced while training; holds back copying.", ge=0, lt=1
+    )
+    sigma_data: float = setting(
+        0.5, "Data spread", "Standard deviation of the training images in [-1, 1].", gt=0, le=2
+    )
+
+    @model_validator(mode="after")
+    def _same_levels(self) -> Self:
+        levels = len(self.multipliers)
+        if len(self.blocks) != levels:
+            raise ValueError(f"blocks: {len(self.blocks)} levels where multipliers has {levels}; give one for each level")
+        if any(level >= levels for level in self.attention):
+            raise ValueError(f"attention: there is no level {max(self.attention)}; the coarsest is {levels - 1}")
+        return self
+
+
+class Training(Section):
+    steps: int = setting(3000, "Steps", "Optimizer steps in all.", unit="steps", ge=1, le=100_000_000)
+    batch: int = setting(64, "Batch", "Images in one step.", unit="images", ge=1, le=65_536)
+    micro_batch: int = setting(
+        64,
+        "Chunk",
+        "Images in one pass through the network; the worker can turn to a draw between passes.",
+        unit="images",
+        ge=1,
+        le=65_536,
+    )
+    learning_rate: float = setting(
+        0.002,
+        "Learning rate",
+        "Size of the optimizer's steps; 0.001 to 0.003 suits small networks.",
+        above="Above 0.05 training diverges",
+        gt=0,
+        le=0.05,
+    )
+    warmup: float = setting(0.02, "Warm-up", "Share of the steps over which the rate rises from 0.", ge=0, le=1)
+    decay: float = setting(0.4, "Decay", "Share of the steps over which the rate falls to 0.", ge=0, le=1)
+    weight_decay: float = setting(0.0, "Weight decay", "Pull of the weights towards 0.", ge=0, le=1)
+    clip: float = setting(1.0, "Gradient clip", "Gradients longer than this are shortened to it.", gt=0)
+    ema: float = setting(
+        0.1,
+        "EMA length",
+        "Width of the weight average as a share of training (power-function profile).",
+        ge=0.01,
+        le=0.25,
+    )
+    sigma_mean: float = setting(
+        -1.2, "Noise mean", "Mean of ln σ over training (P_mean of EDM).", ge=-10, le=10
+    )
+    sigma_std: float = setting(1.2, "Noise spread", "Spread of ln σ over training (P_std of EDM).", gt=0, le=10)
+    checkpoint_every: int = setting(500, "Save every", "Steps between two saved states.", unit="steps", ge=1)
+    preview_every: int = setting(
+        150, "Samples every", "Steps between two rows of fixed-seed samples.", unit="steps", ge=1
+    )
+    validate_every: int = setting(
+        150, "Measure every", "Steps between two measurements of the held-out loss.", unit="steps", ge=1
+    )
+    seed: int = setting(0, "Seed", "Decides the first weights, the order of the data and the noise.", ge=0, le=2**63 - 1)
+    device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "Device", "Where the network runs.")
+    precision: Literal["auto", "float32", "bfloat16"] = setting(
+        "float32", "Precision", "Number format inside the network; auto takes bfloat16 where it is fast."
+    )
+
+
+class Sampling(Section):
+    sampler: Literal["euler", "heun", "dpmpp-2m"] = setting(
+        "heun", "Sampler", "How the path from noise to image is followed."
+    )
+    steps: int = setting(18, "Steps", "Noise levels on the way; more is finer and slower.", ge=1, le=1000)
+    guidance: float = setting(
+        1.5,
+        "Strength w",
+        "1 follows the condition as learned; more pushes towards it and narrows the variety.",
+        ge=0,
+        le=20,
+    )
+    seed: int = setting(0, "Seed", "Decides the starting noise: same seed, same images.", ge=0, le=2**63 - 1)
+    ema: float | None = setting(
+        None, "EMA length", "Which weights draw: empty for the trained average, 0 for the raw weights.", ge=0, le=0.25
+    )
+    sigma_min: float = setting(0.002, "Lowest noise", "The last noise level before 0.", gt=0, le=10)
+    sigma_max: float = setting(80.0, "Highest noise", "The noise level that images start from.", gt=0, le=100_000)
+    rho: float = setting(7.0, "Spacing ρ", "How strongly the levels crowd towards low noise.", ge=1, le=100)
+    churn: float = setting(
+        0.0, "Churn", "Fresh noise stirred in on the way (S_churn of EDM; Heun only).", ge=0, le=1000
+    )
+
+    @model_validator(mode="after")
+    def _falling(self) -> Self:
+        if self.sigma_min >= self.sigma_max:
+            raise ValueError(f"sigma_min: {self.sigma_min:g} is not below sigma_max, {self.sigma_max:g}; lower it")
+        return self
+
+
+class Recipe(Section):
+    """Everything that decides a run. Same recipe, same machine, same weights."""
+
+    version: Literal[1] = VERSION
+    name: str = Field("untitled", min_length=1, max_length=120, pattern=r"^[^/\\\x00]+$", title="Name")
+    data: Data = Data()
+    conditioning: Conditioning = Conditioning()
+    model: Network = Network()
+    training: Training = Training()
+    sampling: Sampling = Sampling()
+
+    @classmethod
+    def of(cls, tables: dict[str, Any], *, file: object = "") -> Recipe:
+        """Validates nested tables, as TOML gives them.
+
+        Raises RecipeError naming the dotted key; an unknown key gets the nearest known one.
+        """
+        try:
+            return cls.model_validate(tables)
+        except ValidationError as error:
+            raise _explained(error, file) from error
+
+    @classmethod
+    def from_toml(cls, text: str, *, file: object = "") -> Recipe:
+        """Reads TOML text. Raises RecipeError with the line where it is not TOML."""
+        try:
+            tables = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise RecipeError(f"not TOML: {error}", file=file, fix="Mend that line") from error
+        return cls.of(tables, file=file)
+
+    @classmethod
+    def read(cls, path: Path) -> Recipe:
+        """Reads a recipe file. Raises RecipeError where there is none or it cannot be used."""
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError as error:
+            raise RecipeError("no such recipe file", file=path, fix="Check the path") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(f"cannot be read as text: {error}", file=path) from error
+        return cls.from_toml(text, file=path)
+
+    def to_toml(self) -> str:
+        """TOML text; None is left out, since TOML has no null."""
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+    def with_values(self, values: dict[str, Any]) -> Recipe:
+        """A new recipe with dotted keys replaced (`{"training.steps": 100}`). Raises RecipeError."""
+        tables = self.model_dump(mode="json", exclude_none=True)
+        for key, value in values.items():
+            *parents, leaf = key.split(".")
+            table = tables
+            for depth, parent in enumerate(parents):
+                inside = table.get(parent)
+                if not isinstance(inside, dict):
+                    field = ".".join(parents[: depth + 1])
+                    raise _unknown(field, known_keys())
+                table = inside
+            if value is None:
+                table.pop(leaf, None)
+            else:
+                table[leaf] = value
+        return Recipe.of(tables)
+
+
+def known_keys() -> list[str]:
+    """All dotted keys of a recipe, in order (`training.steps`, …)."""
+    keys = []
+    for name, info in Recipe.model_fields.items():
+        kind = info.annotation
+        if isinstance(kind, type) and issubclass(kind, Section):
+            keys += [f"{name}.{inner}" for inner in kind.model_fields]
+        else:
+            keys.append(name)
+    return keys
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """`training.steps=100` → ("training.steps", 100): the value is TOML, or else text.
+
+    Raises RecipeError where there is no `=`.
+    """
+    key, equals, value = text.partition("=")
+    key, value = key.strip(), value.strip()
+    if not equals or not key:
+        raise RecipeError(f"{text!r} is not KEY=VALUE", fix="Write for example training.steps=2000")
+    try:
+        return key, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key, value
+
+
+def _unknown(field: str, known: list[str]) -> RecipeError:
+    near = difflib.get_close_matches(field, known, n=1, cutoff=0.4)
+    if not near:
+        leaf = field.rpartition(".")[2]
+        near = [key for key in known if key.rpartition(".")[2] == leaf]
+    fix = f"Did you mean {near[0]}?".rstrip("?") if near else f"Known here: {', '.join(known)}"
+    return RecipeError("unknown key", field=field, fix=fix)
+
+
+def _explained(error: ValidationError, file: object) -> RecipeError:
+    """The first fault as one line: the dotted key, what is wrong, what to do."""
+    fault = error.errors()[0]
+    field = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        explained = _unknown(field, known_keys())
+        explained.file = str(file) if file else ""
+        return explained
+    if fault["type"] == "value_error":
+        key, _, text = str(fault["ctx"]["error"]).partition(": ")
+        what, _, fix = text.partition("; ")
+        return RecipeError(what, field=f"{field}.{key}" if field else key, file=file, fix=fix.capitalize())
+    what, fix = _in_words(fault, field)
+    return RecipeError(what, field=field, file=file, fix=fix)
+
+
+def _in_words(fault: Any, field: str) -> tuple[str, str]:
+    """What is wrong with a value, and what to give instead, from pydantic's account of it."""
+    got, kind, limits = _short(fault["input"]), fault["type"], fault.get("ctx", {})
+    default, above = _field_facts(field)
+    instead = f"; try {default}" if default else ""
+    if kind in ("less_than_equal", "less_than"):
+        bound = limits.get("le", limits.get("lt"))
+        most = f"At most {bound:g}" if kind == "less_than_equal" else f"Below {bound:g}"
+        return f"{got} is too large", (above or most) + (f". Try {default}" if above and default else instead)
+    if kind in ("greater_than_equal", "greater_than"):
+        bound = limits.get("ge", limits.get("gt"))
+        return f"{got} is too small", (f"At least {bound:g}" if kind == "greater_than_equal" else f"Above {bound:g}") + instead
+    if kind == "literal_error":
+        return f"{got} is not a choice", f"Choose from {limits['expected']}"
+    nouns = {"int": "a whole number", "float": "a number", "bool": "true or false", "string": "text", "tuple": "a list"}
+    for name, noun in nouns.items():
+        if kind.startswith(f"{name}_"):
+            return f"{got} is not {noun}", f"Give {noun}{instead}"
+    return f"{got} is refused", fault["msg"]
+
+
+def _field_facts(field: str) -> tuple[str, str]:
+    """A dotted field's default as text, and what happens above its limit; empty where there is no such field."""
+    section, _, leaf = field.partition(".")
+    holder = Recipe.model_fields.get(section)
+    kind = holder.annotation if holder else None
+    info = kind.model_fields.get(leaf) if isinstance(kind, type) and issubclass(kind, Section) else holder
+    if info is None or not isinstance(info.json_schema_extra, dict):
+        return "", ""
+    default = info.default
+    text = f"{default:g}" if isinstance(default, int | float) and not isinstance(default, bool) else ""
+    return text, str(info.json_schema_extra.get("above", ""))
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"

@@ -1,0 +1,101 @@
+"""What the worker can do, with torch: models that are open, draws, looks at data, and the run in training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..commands import LIVE, OpenModel
+from ..data.cache import prepare
+from ..data.source import Facts
+from ..drawing import draw
+from ..errors import RequestError
+from ..events import DataShown
+from ..extensions import catalogue, make_scheme, make_source
+from ..machine import set_threads
+from ..models import Model, open_model
+from .training import TrainingRun
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from ..commands import Draw, ReadCatalogue, ShowData, Train
+    from ..events import Event
+
+SHOWN = 36
+"""Training images that a look at a dataset brings."""
+OPEN = 3
+"""Models that stay loaded."""
+
+
+class TorchEngine:
+    """emit: takes events. Lives on the worker's thread."""
+
+    def __init__(self, emit: Callable[[Event], None]) -> None:
+        self._emit = emit
+        self._models: dict[str, Model] = {}
+        self._run: TrainingRun | None = None
+        set_threads()
+
+    def answer(self, command: ReadCatalogue | OpenModel) -> None:
+        if isinstance(command, OpenModel):
+            self._models.pop(command.model, None)
+            self._emit(self._model(command.model).facts(command.ticket))
+        else:
+            self._emit(catalogue(command.ticket))
+
+    def draw(self, command: Draw) -> Generator[None, None, None]:
+        weights = self._model(command.model).drawing_weights(command.sampling.ema)
+        path = draw(weights, command)
+        while True:
+            try:
+                preview = next(path)
+            except StopIteration as end:
+                self._emit(end.value)
+                return
+            if preview is not None:
+                self._emit(preview)
+            yield
+
+    def look_at_data(self, command: ShowData) -> Generator[None, None, None]:
+        recipe = command.recipe
+        source = make_source(recipe)
+        scheme = make_scheme(recipe, Facts(source.classes))
+        reading = prepare(source, scheme, recipe.data)
+        while True:
+            try:
+                next(reading)
+            except StopIteration as end:
+                data = end.value
+                break
+            yield
+        shown = data.train[:SHOWN]
+        names = data.classes
+        self._emit(
+            DataShown(
+                command.ticket,
+                np.ascontiguousarray(data.pixels[shown].transpose(0, 2, 3, 1)),
+                tuple(names[label] if label >= 0 else "" for label in data.labels[shown]),
+                len(data.train),
+                len(data.held_out),
+                names,
+                data.set_aside,
+            )
+        )
+
+    def train(self, command: Train) -> TrainingRun:
+        self._run = TrainingRun(command, self._emit)
+        return self._run
+
+    def _model(self, reference: str) -> Model:
+        if reference == LIVE:
+            live = self._run.live_model() if self._run else None
+            if live is None:
+                raise RequestError("no run is training", fix="Choose a model, or start training")
+            return live
+        if reference not in self._models:
+            while len(self._models) >= OPEN:
+                del self._models[next(iter(self._models))]
+            self._models[reference] = open_model(reference)
+        return self._models[reference]

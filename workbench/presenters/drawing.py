@@ -1,0 +1,307 @@
+"""The drawing pane: what it shows and what can be done there, with no toolkit and no torch in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from psygnal import Signal
+
+from ...core.commands import LIVE, CancelDraw, Command, Draw, OpenModel
+from ...core.errors import RecipeError, WorkbenchError
+from ...core.events import Catalogue, Drawn, Event, Failed, ModelOpened, Phase, PhaseChanged, Preview
+from ...core.recipe import Recipe, Sampling
+from ...core.runs.folder import find_runs, user_home
+from ...core.runs.picture import grid, save_png
+from .forms import FormField, recipe_form
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+
+FIRST_MODEL = "digits"
+MOST_IMAGES = 400
+SETTINGS = ("sampler", "steps", "guidance", "seed", "sigma_min", "sigma_max", "rho", "churn", "ema")
+
+
+@dataclass(frozen=True)
+class DrawingState:
+    """What the pane shows. Arrays do not compare: `frame` rises when the pictures change."""
+
+    model: str = ""
+    models: tuple[tuple[str, str], ...] = ()
+    """(reference, what it is called) of what can be chosen."""
+    facts: ModelOpened | None = None
+    conditions: tuple[str, ...] = ()
+    """Chosen ones; none means each in turn."""
+    count: int = 8
+    locked: bool = True
+    """Whether Draw keeps the seed."""
+    sampling: Sampling = field(default_factory=Sampling)
+    errors: tuple[tuple[str, str], ...] = ()
+    """(field, what to do) of settings that cannot be used as typed."""
+    drawing: bool = False
+    frame: int = 0
+    images: np.ndarray | None = field(default=None, compare=False)
+    sigma: float = 0.0
+    step: int = 0
+    drawn: Drawn | None = None
+    selected: int = 0
+    film_at: int = -1
+    """Which step of the film is shown; -1: the finished image."""
+    problem: str = ""
+    saved: str = ""
+
+    @property
+    def can_draw(self) -> str:
+        """Empty, or why nothing can be drawn now."""
+        if self.facts is None:
+            return "No model is open yet."
+        return "Mend the marked settings first." if self.errors else ""
+
+    @property
+    def can_save(self) -> str:
+        """Empty, or why nothing can be saved now."""
+        return "" if self.drawn is not None and not self.drawing else "Draw something first."
+
+    @property
+    def film(self) -> tuple[np.ndarray, np.ndarray, tuple[float, ...]] | None:
+        """x_t and x̂_0 ([s h w c] uint8) of the selected image, and sigmas [s]."""
+        drawn = self.drawn
+        if drawn is None or drawn.film_x is None or drawn.film_x0 is None:
+            return None
+        return drawn.film_x[:, self.selected], drawn.film_x0[:, self.selected], drawn.sigmas
+
+    @property
+    def facts_line(self) -> str:
+        """"1.1 M weights · trained 2026-11-24"."""
+        if self.facts is None:
+            return ""
+        parts = [f"{short_count(self.facts.weights)} weights"]
+        if self.model == LIVE:
+            parts.append("training now")
+        elif self.facts.trained:
+            parts.append(f"trained {self.facts.trained}")
+        return " · ".join(parts)
+
+
+class DrawingPresenter:
+    """State and verbs of the drawing pane; lives on its face's thread.
+
+    post: hands a command to the worker; next_ticket: rising numbers shared with the other panes.
+    """
+
+    changed = Signal(DrawingState)
+
+    FORM: ClassVar[dict[str, FormField]] = {
+        form.key.removeprefix("sampling."): form for form in recipe_form(tuple(f"sampling.{key}" for key in SETTINGS))
+    }
+
+    def __init__(self, post: Callable[[Command], None], next_ticket: Callable[[], int]) -> None:
+        self._post = post
+        self._next_ticket = next_ticket
+        self._state = DrawingState()
+        self._ticket = 0
+        self._open_ticket = 0
+
+    @property
+    def state(self) -> DrawingState:
+        return self._state
+
+    # --- verbs ------------------------------------------------------------------------------------
+
+    def start(self, model: str = FIRST_MODEL) -> None:
+        """Opens the model; its first pictures follow without being asked for."""
+        self.choose_model(model)
+
+    def choose_model(self, model: str) -> None:
+        """Takes another model; its own settings become the controls' and it draws at once."""
+        self._open_ticket = self._next_ticket()
+        self._show(model=model, facts=None, problem="", conditions=(), drawing=True)
+        self._post(OpenModel(self._open_ticket, model))
+
+    def set(self, **settings: Any) -> None:
+        """Takes settings (`guidance=2.0`, `count=16`, `conditions=("7",)`, …) and draws with them at once.
+
+        What cannot be used is kept as an error at its field, and the last good value stays.
+        """
+        errors = dict(self._state.errors)
+        fields: dict[str, Any] = {}
+        sampling = self._state.sampling.model_dump()
+        for key, value in settings.items():
+            errors.pop(key, None)
+            if key == "conditions":
+                fields["conditions"] = tuple(value)
+            elif key == "count":
+                if isinstance(value, int) and 1 <= value <= MOST_IMAGES:
+                    fields["count"] = value
+                else:
+                    errors["count"] = f"Give a whole number from 1 to {MOST_IMAGES}."
+            elif key == "locked":
+                fields["locked"] = bool(value)
+            else:
+                tried = sampling | {key: value}
+                try:
+                    Recipe.of({"sampling": tried})
+                except RecipeError as error:
+                    errors[key] = f"{error.fix}." if error.fix else f"{error.what}."
+                else:
+                    sampling = tried
+        self._show(sampling=Sampling(**sampling), errors=tuple(errors.items()), **fields)
+        if settings.keys() - {"locked"} and not errors:
+            self._draw()
+
+    def draw(self) -> None:
+        """Draws; with a new seed unless the seed is locked."""
+        if self._state.can_draw:
+            return
+        if self._state.locked:
+            self._draw()
+        else:
+            self.roll_seed()
+
+    def roll_seed(self) -> None:
+        """Takes another seed and draws."""
+        import secrets
+
+        self.set(seed=secrets.randbelow(1_000_000))
+
+    def cancel(self) -> None:
+        """Ends the draw that runs."""
+        self._post(CancelDraw(self._ticket))
+        self._show(drawing=False)
+
+    def select(self, image: int) -> None:
+        """Chooses an image of the grid; the film strip shows it."""
+        if self._state.images is not None and 0 <= image < len(self._state.images):
+            self._show(selected=image)
+
+    def scrub(self, step: int) -> None:
+        """Shows all images as the network saw them at a step of the film; -1 is the finished draw."""
+        drawn = self._state.drawn
+        if drawn is None or drawn.film_x0 is None or self._state.drawing:
+            return
+        last = len(drawn.sigmas) - 1
+        step = -1 if step < 0 or step >= last else step
+        self._show(film_at=step, images=drawn.images if step < 0 else drawn.film_x0[step], frame=self._state.frame + 1)
+
+    def suggested_path(self) -> Path:
+        """Where a picture would be saved unless the person says otherwise; a name that is free."""
+        facts = self._state.facts
+        stem = f"{facts.name if facts else 'draw'}-seed-{self._state.sampling.seed}"
+        folder, count = user_home() / "pictures", 1
+        path = folder / f"{stem}.png"
+        while path.exists():
+            count += 1
+            path = folder / f"{stem}-{count}.png"
+        return path
+
+    def save(self, path: Path | str, *, selected_only: bool = False) -> bool:
+        """Writes the grid, or the selected image, as a PNG that carries its recipe; says whether it could."""
+        drawn, state = self._state.drawn, self._state
+        if state.can_save or drawn is None or drawn.images is None:
+            self._show(problem=state.can_save)
+            return False
+        recipe, pixels = dict(drawn.recipe), None
+        if selected_only:
+            recipe["indices"] = [recipe.get("indices", list(range(len(drawn.images))))[state.selected]]
+            pixels = drawn.images[state.selected]
+        else:
+            pixels = grid(drawn.images)
+        target = Path(path).expanduser()
+        target = target if target.suffix.lower() == ".png" else target.with_name(f"{target.name}.png")
+        try:
+            save_png(target, pixels, recipe)
+        except OSError as error:
+            self._show(problem=f"{target}: cannot be written: {error.strerror}. Choose another place.")
+            return False
+        self._show(saved=str(target), problem="")
+        return True
+
+    def as_python(self) -> str:
+        """The draw as code that makes it again."""
+        state, sampling = self._state, self._state.sampling
+        conditions = f", conditions={list(state.conditions)!r}" if state.conditions else ""
+        return (
+            "from imagen_workbench.core import open_model\n\n"
+            f"model = open_model({state.model!r})\n"
+            f"drawn = model.draw(count={state.count}{conditions}, seed={sampling.seed}, guidance={sampling.guidance:g},\n"
+            f"                   sampler={sampling.sampler!r}, steps={sampling.steps})\n"
+            'drawn.save("grid.png")\n'
+        )
+
+    # --- events -----------------------------------------------------------------------------------
+
+    def on_event(self, event: Event) -> None:
+        """Takes what concerns this pane; drops answers to anything but the newest question."""
+        match event:
+            case Preview() if event.ticket == self._ticket:
+                self._show(
+                    images=event.images, frame=self._state.frame + 1, sigma=event.sigma, step=event.step, film_at=-1
+                )
+            case Drawn() if event.ticket == self._ticket and event.images is not None:
+                self._show(
+                    drawn=event,
+                    images=event.images,
+                    frame=self._state.frame + 1,
+                    drawing=False,
+                    sigma=0.0,
+                    film_at=-1,
+                    selected=min(self._state.selected, len(event.images) - 1),
+                    problem="",
+                )
+            case ModelOpened() if event.ticket == self._open_ticket:
+                sampling = Sampling(**event.sampling) if event.sampling else Sampling()
+                self._show(facts=event, sampling=sampling, conditions=(), errors=(), problem="")
+                self._draw()
+            case Failed() if event.ticket in (self._ticket, self._open_ticket) and event.about in ("Draw", "OpenModel"):
+                self._show(problem=event.line, drawing=False)
+            case Catalogue():
+                self._show(models=_choices(event.models, live=any(ref == LIVE for ref, _ in self._state.models)))
+            case PhaseChanged():
+                self._follow_training(event)
+            case _:
+                pass
+
+    def _follow_training(self, event: PhaseChanged) -> None:
+        live = event.phase in (Phase.TRAINING, Phase.PAUSED)
+        bundled = tuple(ref for ref, name in self._state.models if ref == name)
+        self._show(models=_choices(bundled, live=live))
+        if self._state.model == LIVE and event.phase is Phase.IDLE and event.run:
+            # what was being drawn from goes on as the run that it became
+            self.choose_model(event.run)
+
+    # --- within -----------------------------------------------------------------------------------
+
+    def _draw(self) -> None:
+        state = self._state
+        if state.can_draw:
+            return
+        self._ticket = self._next_ticket()
+        self._show(drawing=True, problem="", saved="", step=0)
+        self._post(Draw(self._ticket, state.model, state.conditions, state.count, state.sampling))
+
+    def _show(self, **changes: Any) -> None:
+        before, self._state = self._state, replace(self._state, **changes)
+        if self._state != before:
+            self.changed.emit(self._state)
+
+
+def _choices(bundled: tuple[str, ...], *, live: bool) -> tuple[tuple[str, str], ...]:
+    """Models to choose from: the one in training, the bundled ones, and the newest runs that have a state."""
+    choices = [(LIVE, "the run in training")] if live else []
+    choices += [(name, name) for name in bundled]
+    try:
+        runs = [run for run in find_runs() if any(run.checkpoints.glob("[0-9]*"))]
+    except (OSError, WorkbenchError):
+        runs = []
+    return tuple(choices + [(str(run.path), f"run {run.name}") for run in runs[:50]])
+
+
+def short_count(count: int) -> str:
+    """1_100_000 → "1.1 M"; 12_000 → "12 k"."""
+    if count >= 1_000_000:
+        return f"{count / 1e6:.1f} M"
+    return f"{count / 1e3:.0f} k" if count >= 1_000 else str(count)

@@ -1,0 +1,442 @@
+"""The training pane: what it shows and what can be done there, with no toolkit and no torch in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from psygnal import Signal
+
+from ...core.commands import Command, Pause, Resume, ShowData, Stop, Train
+from ...core.errors import RecipeError, WorkbenchError
+from ...core.events import (
+    Catalogue,
+    DataShown,
+    Event,
+    Failed,
+    Phase,
+    PhaseChanged,
+    Preparing,
+    Progress,
+    SampleRow,
+    Saved,
+)
+from ...core.recipe import Recipe
+from ...core.runs.folder import Run, new_run_path
+from ...core.runs.samples import read_rows
+from .curves import CurveReader, Curves
+from .forms import FormField, options_form, recipe_form, text_of, value_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .ui_thread import UiThread
+
+FIRST_RECIPE = "digits"
+GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    (
+        "Data",
+        (
+            "data.source",
+            "data.path",
+            "data.size",
+            "data.channels",
+            "data.fit",
+            "data.validation",
+            "data.shift",
+            "data.flip",
+        ),
+    ),
+    ("Condition", ("conditioning.scheme", "conditioning.dropout")),
+    (
+        "Network",
+        ("model.width", "model.stem", "model.multipliers", "model.blocks", "model.attention", "model.dropout", "model.sigma_data"),
+    ),
+    (
+        "Training",
+        (
+            "training.steps",
+            "training.batch",
+            "training.learning_rate",
+            "training.ema",
+            "training.checkpoint_every",
+            "training.preview_every",
+            "training.seed",
+            "training.device",
+            "training.precision",
+        ),
+    ),
+    ("Samples", ("sampling.sampler", "sampling.steps", "sampling.guidance")),
+)
+DATA_DELAY = 0.4
+"""Seconds without an edit before the data is read again."""
+MOST_ROWS = 200
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """What the pane shows. Arrays do not compare: `rows_version` and `curves_version` rise instead."""
+
+    recipes: tuple[str, ...] = ()
+    recipe_name: str = ""
+    """Which recipe the form started from."""
+    recipe: Recipe = field(default_factory=Recipe)
+    form: tuple[tuple[str, tuple[FormField, ...]], ...] = ()
+    """(group, its fields) in order."""
+    texts: tuple[tuple[str, str], ...] = ()
+    """(key, value as typed)."""
+    errors: tuple[tuple[str, str], ...] = ()
+    """(key, what to do)."""
+    changed: frozenset[str] = frozenset()
+    """Keys that differ from the recipe the form started from."""
+    can_undo: bool = False
+    data: DataShown | None = None
+    data_ticket: int = 0
+    data_problem: str = ""
+    phase: Phase = Phase.IDLE
+    run: str = ""
+    finished: bool = False
+    preparing: Preparing | None = None
+    progress: Progress | None = None
+    saved_step: int = -1
+    curves: Curves = field(default_factory=Curves, compare=False)
+    curves_version: int = 0
+    rows: tuple[tuple[int, np.ndarray], ...] = field(default=(), compare=False)
+    """(step, images [n h w c]) of the fixed seeds."""
+    rows_version: int = 0
+    problem: str = ""
+
+    @property
+    def run_name(self) -> str:
+        return Path(self.run).name if self.run else ""
+
+    def why_not(self, verb: str) -> str:
+        """Empty, or why `start`, `pause`, `resume` or `stop` cannot be done now."""
+        phase = self.phase
+        match verb:
+            case "start":
+                if phase is Phase.CLOSED:
+                    return "The worker has ended."
+                if phase is not Phase.IDLE:
+                    return "Training is under way."
+                return "Mend the marked fields first." if self.errors else ""
+            case "pause":
+                return "" if phase is Phase.TRAINING else "Nothing is training."
+            case "resume":
+                return "" if phase is Phase.PAUSED else "Nothing is paused."
+            case "stop":
+                return "" if phase in (Phase.PREPARING, Phase.TRAINING, Phase.PAUSED) else "Nothing is training."
+            case "draw":
+                return "" if phase in (Phase.TRAINING, Phase.PAUSED) else "Start training first."
+            case _:
+                raise ValueError(verb)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a run would be interrupted by closing."""
+        return self.phase in (Phase.PREPARING, Phase.TRAINING, Phase.PAUSED, Phase.STOPPING)
+
+
+class TrainingPresenter:
+    """State and verbs of the training pane; lives on its face's thread."""
+
+    changed = Signal(TrainingState)
+
+    def __init__(self, post: Callable[[Command], None], next_ticket: Callable[[], int], ui: UiThread) -> None:
+        self._post = post
+        self._next_ticket = next_ticket
+        self._ui = ui
+        self._catalogue = Catalogue()
+        self._base = Recipe()
+        self._past: list[tuple[Recipe, tuple[tuple[str, str], ...]]] = []
+        self._train_ticket = 0
+        self._data_due = 0
+        self._reader: CurveReader | None = None
+        self._state = TrainingState()
+        self._fill(Recipe())
+
+    @property
+    def state(self) -> TrainingState:
+        return self._state
+
+    @property
+    def catalogue(self) -> Catalogue:
+        return self._catalogue
+
+    # --- verbs: the recipe ------------------------------------------------------------------------
+
+    def choose_recipe(self, name: str) -> None:
+        """Starts the form from a bundled recipe."""
+        for known, toml in self._catalogue.recipes:
+            if known == name:
+                self._begin_from(Recipe.from_toml(toml, file=name), name)
+                return
+        self._show(problem=f"{name}: no such recipe. Known: {', '.join(self._state.recipes)}.")
+
+    def open_recipe(self, path: Path | str) -> None:
+        """Starts the form from a recipe file."""
+        try:
+            self._begin_from(Recipe.read(Path(path).expanduser()), Path(path).stem)
+        except RecipeError as error:
+            self._show(problem=str(error))
+
+    def set(self, key: str, text: str) -> None:
+        """Takes a field as typed. What cannot be used is an error at the field; the rest stays usable."""
+        if dict(self._state.texts).get(key) == text:
+            return
+        self._past.append((self._state.recipe, self._state.texts))
+        del self._past[:-100]
+        texts = dict(self._state.texts) | {key: text}
+        self._judge(texts)
+        if key.startswith(("data.", "conditioning.scheme")):
+            if key == "data.source":
+                self._take_source_defaults(text)
+            self._look_soon()
+
+    def choose_folder(self, path: Path | str) -> None:
+        """Takes a folder of images as the data."""
+        self.set("data.source", "image-folder")
+        self.set("data.path", str(path))
+
+    def undo(self) -> None:
+        """Takes back the last edit of the form."""
+        if not self._past:
+            return
+        _, texts = self._past.pop()
+        self._judge(dict(texts))
+        self._look_soon()
+
+    # --- verbs: the run ---------------------------------------------------------------------------
+
+    def start(self, run: Path | str | None = None, minutes: float | None = None) -> None:
+        """Trains the recipe in a new run folder."""
+        if reason := self._state.why_not("start"):
+            self._show(problem=reason)
+            return
+        folder = Path(run) if run else new_run_path(self._state.recipe.name)
+        self._begin(Train(self._next_ticket(), str(folder), self._state.recipe, minutes=minutes))
+
+    def continue_run(self, run: Path | str) -> None:
+        """Continues a run from its last good state."""
+        if self._state.busy:
+            self._show(problem=self._state.why_not("start"))
+            return
+        self._begin(Train(self._next_ticket(), str(Path(run).expanduser()), resume=True))
+
+    def pause(self) -> None:
+        self._post(Pause(self._next_ticket()))
+
+    def resume(self) -> None:
+        self._post(Resume(self._next_ticket()))
+
+    def stop(self) -> None:
+        self._post(Stop(self._next_ticket()))
+
+    # --- events -----------------------------------------------------------------------------------
+
+    def on_event(self, event: Event) -> None:
+        """Takes what concerns this pane."""
+        match event:
+            case Catalogue():
+                self._take_catalogue(event)
+            case DataShown() if event.ticket == self._state.data_ticket:
+                self._show(data=event, data_problem="")
+            case PhaseChanged():
+                self._follow(event)
+            case Preparing():
+                self._show(preparing=event)
+            case Progress():
+                self._show(progress=event, preparing=None)
+                self._read_curves()
+            case SampleRow() if event.images is not None:
+                rows = tuple(row for row in self._state.rows if row[0] < event.step)
+                self._show_rows((*rows, (event.step, event.images)))
+            case Saved():
+                self._show(saved_step=event.step)
+            case Failed() if event.about == "ShowData" and event.ticket == self._state.data_ticket:
+                self._show(data=None, data_problem=event.line)
+            case Failed() if event.about in ("Train", "Pause", "Resume", "Stop"):
+                self._show_failure(event)
+            case _:
+                pass
+
+    # --- within -----------------------------------------------------------------------------------
+
+    def _begin(self, command: Train) -> None:
+        self._train_ticket = command.ticket
+        self._reader = None
+        self._show(
+            problem="",
+            finished=False,
+            run=command.run,
+            progress=None,
+            preparing=None,
+            saved_step=-1,
+            curves=Curves(),
+            curves_version=self._state.curves_version + 1,
+        )
+        self._show_rows(())
+        self._post(command)
+
+    def _follow(self, event: PhaseChanged) -> None:
+        self._show(phase=event.phase, finished=event.finished, run=event.run or self._state.run)
+        if event.run and self._reader is None and event.phase in (Phase.TRAINING, Phase.PAUSED):
+            self._reader = CurveReader(Path(event.run))
+            try:
+                recipe = Run(event.run).recipe()
+                self._show_rows(read_rows(Path(event.run), recipe.data.size)[-MOST_ROWS:])
+            except WorkbenchError as error:
+                self._show(problem=str(error))
+        if event.phase is Phase.IDLE:
+            self._read_curves()
+            self._show(preparing=None)
+
+    def _show_failure(self, event: Failed) -> None:
+        self._show(problem=event.line, preparing=None)
+        if event.field and event.field in dict(self._state.texts):
+            errors = dict(self._state.errors) | {event.field: f"{event.fix or event.what}."}
+            self._show(errors=tuple(errors.items()))
+
+    def _read_curves(self) -> None:
+        if self._reader is not None:
+            self._show(curves=self._reader.read(), curves_version=self._state.curves_version + 1)
+
+    def _show_rows(self, rows: tuple[tuple[int, np.ndarray], ...]) -> None:
+        while len(rows) > MOST_ROWS:
+            rows = (*rows[:-1:2], rows[-1])
+        self._show(rows=rows, rows_version=self._state.rows_version + 1)
+
+    def _take_catalogue(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+        self._show(recipes=tuple(name for name, _ in catalogue.recipes))
+        if not self._state.recipe_name and FIRST_RECIPE in self._state.recipes:
+            self.choose_recipe(FIRST_RECIPE)
+        else:
+            self._fill(self._state.recipe)
+
+    def _take_source_defaults(self, source: str) -> None:
+        """A new source brings its own size and channels, and forgets the old one's options."""
+        facts = next((plugin for plugin in self._catalogue.datasets if plugin.name == source), None)
+        if facts is None or "data.source" in dict(self._state.errors):
+            return
+        recipe = self._state.recipe.with_values({"data.options": {}} | {f"data.{k}": v for k, v in facts.defaults.items()})
+        self._fill(recipe)
+
+    def _begin_from(self, recipe: Recipe, name: str) -> None:
+        self._base = recipe
+        self._past.clear()
+        self._show(recipe_name=name, problem="")
+        self._fill(recipe)
+        self._look_soon()
+
+    def _fill(self, recipe: Recipe) -> None:
+        """Shows a recipe that is valid."""
+        form = self._form_for(recipe)
+        flat = _flat(recipe)
+        texts = tuple((each.key, text_of(flat.get(each.key, each.default))) for _, fields in form for each in fields)
+        self._show(recipe=recipe, form=form, texts=texts, errors=(), changed=self._differences(recipe), can_undo=bool(self._past))
+
+    def _form_for(self, recipe: Recipe) -> tuple[tuple[str, tuple[FormField, ...]], ...]:
+        """The groups, with the chosen plugins' own options among them and their names as choices."""
+        groups = []
+        chosen = {
+            "data.source": (self._catalogue.datasets, recipe.data.source),
+            "conditioning.scheme": (self._catalogue.schemes, recipe.conditioning.scheme),
+        }
+        for title, keys in GROUPS:
+            fields: list[FormField] = []
+            for each in recipe_form(keys):
+                if each.key not in chosen:
+                    fields.append(each)
+                    continue
+                plugins, name = chosen[each.key]
+                names = tuple(plugin.name for plugin in plugins if not plugin.error) or (name,)
+                fields.append(replace(each, kind="choice", choices=names))
+                facts = next((plugin for plugin in plugins if plugin.name == name), None)
+                if facts is not None:
+                    fields += options_form(facts.options, f"{each.key.partition('.')[0]}.options")
+            groups.append((title, tuple(fields)))
+        return tuple(groups)
+
+    def _judge(self, texts: dict[str, str]) -> None:
+        """Reads all fields as typed: a new recipe from those that can be used, errors at the others."""
+        fields = {each.key: each for _, group in self._state.form for each in group}
+        errors: dict[str, str] = {}
+        recipe = self._base
+        values: dict[str, Any] = {}
+        for key, text in texts.items():
+            if key not in fields:
+                continue
+            try:
+                values[key] = value_of(fields[key], text)
+            except RecipeError as error:
+                errors[key] = f"{error.what}. {error.fix}."
+        while values:
+            try:
+                recipe = self._base.with_values(values)
+                break
+            except RecipeError as error:
+                key = next((known for known in values if error.field == known or error.field.startswith(f"{known}.")), "")
+                if not key:
+                    self._show(problem=str(error))
+                    break
+                errors[key] = f"{error.fix}." if error.fix else f"{error.what}."
+                del values[key]
+        self._show(
+            recipe=recipe,
+            texts=tuple(texts.items()),
+            errors=tuple(errors.items()),
+            changed=self._differences(recipe) | frozenset(errors),
+            can_undo=bool(self._past),
+            problem="",
+        )
+        form = self._form_for(recipe)
+        if form != self._state.form:
+            known = {each.key for _, group in form for each in group}
+            kept = {key: text for key, text in texts.items() if key in known}
+            flat = _flat(recipe)
+            added = {
+                each.key: text_of(flat.get(each.key, each.default))
+                for _, group in form
+                for each in group
+                if each.key not in kept
+            }
+            self._show(form=form, texts=tuple((kept | added).items()))
+
+    def _differences(self, recipe: Recipe) -> frozenset[str]:
+        base = _flat(self._base)
+        return frozenset(key for key, value in _flat(recipe).items() if base.get(key) != value)
+
+    def _look_soon(self) -> None:
+        self._data_due += 1
+        due = self._data_due
+
+        def look() -> None:
+            if due == self._data_due and not self._state.errors and self._state.phase is not Phase.CLOSED:
+                ticket = self._next_ticket()
+                self._show(data_ticket=ticket)
+                self._post(ShowData(ticket, self._state.recipe))
+
+        self._ui.call_later(DATA_DELAY, look)
+
+    def _show(self, **changes: Any) -> None:
+        before, self._state = self._state, replace(self._state, **changes)
+        if self._state != before:
+            self.changed.emit(self._state)
+
+
+def _flat(recipe: Recipe) -> dict[str, Any]:
+    """Dotted keys → values, plugins' options among them."""
+    flat: dict[str, Any] = {}
+    for section, table in recipe.model_dump(mode="json").items():
+        if not isinstance(table, dict):
+            flat[section] = table
+            continue
+        for key, value in table.items():
+            if key == "options":
+                flat |= {f"{section}.options.{name}": inner for name, inner in value.items()}
+            else:
+                flat[f"{section}.{key}"] = value
+    return flat
