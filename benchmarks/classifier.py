@@ -142,7 +142,9 @@ def main() -> None:
     seconds = time.perf_counter() - started
     right = predict(network, to_float(held_images)).numpy() == held_labels
     save(network, arguments.out)
-    print(f"{100 * right.mean():.2f} % of {len(right)} held-out digits right; trained in {seconds:.0f} s; {arguments.out}")
+    print(
+        f"{100 * right.mean():.2f} % of {len(right)} held-out digits right; trained in {seconds:.0f} s; {arguments.out}"
+    )
 
 
 if __name__ == "__main__":

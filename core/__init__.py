@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from .precondition import Denoiser
     from .recipe import Recipe
     from .runs.folder import Run
-    from .worker.headless import train
     from .worker import Worker
+    from .worker.headless import train
 
 _HOMES = {
     "Condition": "conditioning",
@@ -53,7 +53,30 @@ _HOMES = {
     "Worker": "worker",
 }
 
-__all__ = sorted(_HOMES)
+__all__ = [
+    "Condition",
+    "ConditioningScheme",
+    "DataError",
+    "Denoiser",
+    "Drawing",
+    "Example",
+    "Facts",
+    "Model",
+    "ModelError",
+    "NoOptions",
+    "PluginError",
+    "Recipe",
+    "RecipeError",
+    "RequestError",
+    "Run",
+    "RunError",
+    "Source",
+    "SourceOptions",
+    "WorkbenchError",
+    "Worker",
+    "open_model",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -112,11 +112,11 @@ class ConditioningScheme(ABC):
         Its parameters may be empty: `initialise` in core.denoisers fills what has a `reset(generator)`.
         """
 
-    def label(self, prepared: np.ndarray) -> int:
+    def label(self, prepared: np.ndarray) -> int:  # noqa: ARG002
         """A class number for tables and arrays, or -1."""
         return -1
 
-    def describe(self, prepared: np.ndarray) -> str:
+    def describe(self, prepared: np.ndarray) -> str:  # noqa: ARG002
         """The condition in words."""
         return ""
 

@@ -56,7 +56,9 @@ def images_per_call(size: tuple[int, int]) -> int:
 
 
 @torch.no_grad()
-def draw(weights: Weights, request: Draw, indices: tuple[int, ...] | None = None) -> Generator[Preview | None, None, Drawn]:
+def draw(
+    weights: Weights, request: Draw, indices: tuple[int, ...] | None = None
+) -> Generator[Preview | None, None, Drawn]:
     """Draws what is asked; yields after every network call, returns the finished images.
 
     All images go from level to level together, a few at a time. A yielded `Preview` holds x̂_0 of all;
@@ -75,9 +77,7 @@ def draw(weights: Weights, request: Draw, indices: tuple[int, ...] | None = None
     film = _Film(settings, recipe, len(indices), kept=request.film)
     chunk = images_per_call(recipe.data.size)
     spans = [slice(start, start + chunk) for start in range(0, len(indices), chunk)]
-    paths = [
-        draw_path(weights.denoiser, cond[span], shape, indices[span], settings, weights.device) for span in spans
-    ]
+    paths = [draw_path(weights.denoiser, cond[span], shape, indices[span], settings, weights.device) for span in spans]
     steps: list[Step] = []
     while True:
         steps = []
@@ -94,9 +94,7 @@ def draw(weights: Weights, request: Draw, indices: tuple[int, ...] | None = None
         if not steps[0].trial:
             x0 = torch.cat([step.x0 for step in steps])
             film.take(steps[0], torch.cat([step.x for step in steps]), x0)
-            yield Preview(
-                request.ticket, to_pixels(x0), steps[0].sigma, steps[0].index, settings.steps, steps[0].nfe
-            )
+            yield Preview(request.ticket, to_pixels(x0), steps[0].sigma, steps[0].index, settings.steps, steps[0].nfe)
         else:
             yield None
 
@@ -180,4 +178,3 @@ def with_indices(request: Draw, picture: dict[str, Any]) -> tuple[Draw, tuple[in
     texts = tuple(str(text) for text in picture.get("conditions", []))
     settings = Sampling.model_validate(picture.get("sampling", {}))
     return replace(request, conditions=texts, count=len(indices), sampling=settings), indices
-

@@ -34,7 +34,9 @@ class WorkbenchError(Exception):
 
     def __str__(self) -> str:
         line = f"{self.place}: {self.what}" if self.place else self.what
-        return f"{line}. {self.fix}." if self.fix else f"{line}."
+        if not self.fix:
+            return f"{line}."
+        return f"{line}. {self.fix}" + ("" if self.fix.endswith("?") else ".")
 
 
 class RecipeError(WorkbenchError):

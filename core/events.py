@@ -85,7 +85,9 @@ class Failed(Kept):
         """All of it on one line."""
         place = self.field or self.file
         line = f"{place}: {self.what}" if place else self.what
-        return f"{line}. {self.fix}." if self.fix else f"{line}."
+        if not self.fix:
+            return f"{line}."
+        return f"{line}. {self.fix}" + ("" if self.fix.endswith("?") else ".")
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ class Plugin(Generic[Kind]):
         """The class. Raises PluginError naming plugin and package where it cannot be imported or is no such class."""
         try:
             found = self.entry.load()
-        except Exception as error:  # noqa: BLE001 - whatever a plugin raises is its own failure
+        except Exception as error:
             raise PluginError(
                 f"the plugin {self.name!r} of {self.package} cannot be imported: {type(error).__name__}: {error}",
                 fix=f"Update or uninstall {self.package}",

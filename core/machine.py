@@ -73,13 +73,13 @@ def cpu_flags() -> frozenset[str]:
 def set_threads() -> int:
     """Gives torch all cores (or OMP_NUM_THREADS); called once, when the worker starts. Returns their number."""
     chosen = os.environ.get("OMP_NUM_THREADS", "")
-    count = int(chosen) if chosen.isdigit() and int(chosen) > 0 else max(1, len_affinity())
+    count = int(chosen) if chosen.isdigit() and int(chosen) > 0 else max(1, available_cores())
     if torch.get_num_threads() != count:
         torch.set_num_threads(count)
     return count
 
 
-def len_affinity() -> int:
+def available_cores() -> int:
     """Cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -87,7 +87,7 @@ def len_affinity() -> int:
 
 
 def described_device(device: torch.device, autocast: torch.dtype | None) -> str:
-    """"cpu · 2 threads · bfloat16"."""
+    """ "cpu · 2 threads · bfloat16"."""
     parts = [device.type]
     if device.type == "cpu":
         count = torch.get_num_threads()

@@ -1,9 +1,9 @@
 """Finding and opening models, and drawing from them in a few lines.
 
-    from imagen_workbench.core import open_model
-    model = open_model("digits")
-    drawn = model.draw(conditions=["7"], count=8, seed=7, guidance=1.5)
-    drawn.images[0].show()
+from imagen_workbench.core import open_model
+model = open_model("digits")
+drawn = model.draw(conditions=["7"], count=8, seed=7, guidance=1.5)
+drawn.images[0].show()
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ class Model:
         if abs(near - length) > 5e-4:
             known = ", ".join(f"{each:g}" for each in lengths)
             raise ModelError(
-                f"{self.name} has no EMA of length {length:g}", field="sampling.ema", fix=f"It has {known} (0: raw weights)"
+                f"{self.name} has no EMA of length {length:g}",
+                field="sampling.ema",
+                fix=f"It has {known} (0: raw weights)",
             )
         return near
 
@@ -208,11 +210,14 @@ def open_model(reference: str | Path, device: str = "auto") -> Model:
         return _open_folder(named[0].path, device)
     known = [*bundled_models(), *(run.name for run in find_runs())]
     near = difflib.get_close_matches(reference, known, n=1)
-    fix = f"Did you mean {near[0]}" if near else f"Give a run folder, a model file, a PNG of ours, or {' or '.join(bundled_models())}"
+    names = " or ".join(bundled_models()) or "a bundled name"
+    fix = f"Did you mean {near[0]}?" if near else f"Give a run folder, a model file, a PNG of ours, or {names}"
     raise ModelError("no such model", file=reference, fix=fix)
 
 
-def model_of_checkpoint(checkpoint: Checkpoint, recipe: Recipe, reference: str, name: str, device: str = "auto") -> Model:
+def model_of_checkpoint(
+    checkpoint: Checkpoint, recipe: Recipe, reference: str, name: str, device: str = "auto"
+) -> Model:
     """The model in a saved state, with the weights of all its EMAs and the raw ones."""
     weights = {0.0: checkpoint.tensors("weights")}
     for file in checkpoint.names():

@@ -9,13 +9,15 @@ from __future__ import annotations
 import difflib
 import math
 import tomllib
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .errors import RecipeError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 VERSION = 1
 
@@ -25,9 +27,7 @@ def setting(default: Any, label: str, help: str, *, unit: str = "", above: str =
 
     above: what happens beyond the upper limit, as a sentence.
     """
-    return Field(
-        default, title=label, description=help, json_schema_extra={"unit": unit, "above": above}, **limits
-    )
+    return Field(default, title=label, description=help, json_schema_extra={"unit": unit, "above": above}, **limits)
 
 
 class Section(BaseModel):
@@ -42,12 +42,8 @@ Size = Annotated[int, Field(ge=4, le=1024)]
 class Data(Section):
     source: str = setting("digits", "Source", "Which dataset plugin the images come from.")
     path: str = setting("", "Folder", "Where the source reads from, for sources that read from a place.")
-    size: tuple[Size, Size] = setting(
-        (28, 28), "Size", "Height and width that images are brought to.", unit="px"
-    )
-    channels: Literal[1, 3, 4] = setting(
-        1, "Channels", "1 for grey, 3 for colour, 4 for colour with transparency."
-    )
+    size: tuple[Size, Size] = setting((28, 28), "Size", "Height and width that images are brought to.", unit="px")
+    channels: Literal[1, 3, 4] = setting(1, "Channels", "1 for grey, 3 for colour, 4 for colour with transparency.")
     fit: Literal["crop", "pad", "stretch"] = setting(
         "crop",
         "Fit",
@@ -62,7 +58,9 @@ class Data(Section):
     shift: int = setting(
         0, "Shift", "Images are moved at random by up to this many pixels while training.", unit="px", ge=0, le=64
     )
-    flip: bool = setting(False, "Mirror", "Images are mirrored left to right at random while training.")
+    flip: bool = setting(
+        default=False, label="Mirror", help="Images are mirrored left to right at random while training."
+    )
     options: dict[str, Any] = setting({}, "Options", "The source's own settings.")
 
     @model_validator(mode="after")
@@ -102,15 +100,15 @@ class Network(Section):
     dropout: float = setting(
         0.0, "Dropout", "Share of activations silenced while training; holds back copying.", ge=0, lt=1
     )
-    sigma_data: float = setting(
-        0.5, "Data spread", "Standard deviation of the training images in [-1, 1].", gt=0, le=2
-    )
+    sigma_data: float = setting(0.5, "Data spread", "Standard deviation of the training images in [-1, 1].", gt=0, le=2)
 
     @model_validator(mode="after")
     def _same_levels(self) -> Self:
         levels = len(self.multipliers)
         if len(self.blocks) != levels:
-            raise ValueError(f"blocks: {len(self.blocks)} levels where multipliers has {levels}; give one for each level")
+            raise ValueError(
+                f"blocks: {len(self.blocks)} levels where multipliers has {levels}; give one for each level"
+            )
         if any(level >= levels for level in self.attention):
             raise ValueError(f"attention: there is no level {max(self.attention)}; the coarsest is {levels - 1}")
         return self
@@ -146,9 +144,7 @@ class Training(Section):
         ge=0.01,
         le=0.25,
     )
-    sigma_mean: float = setting(
-        -1.2, "Noise mean", "Mean of ln σ over training (P_mean of EDM).", ge=-10, le=10
-    )
+    sigma_mean: float = setting(-1.2, "Noise mean", "Mean of ln σ over training (P_mean of EDM).", ge=-10, le=10)
     sigma_std: float = setting(1.2, "Noise spread", "Spread of ln σ over training (P_std of EDM).", gt=0, le=10)
     checkpoint_every: int = setting(500, "Save every", "Steps between two saved states.", unit="steps", ge=1)
     preview_every: int = setting(
@@ -157,7 +153,9 @@ class Training(Section):
     validate_every: int = setting(
         150, "Measure every", "Steps between two measurements of the held-out loss.", unit="steps", ge=1
     )
-    seed: int = setting(0, "Seed", "Decides the first weights, the order of the data and the noise.", ge=0, le=2**63 - 1)
+    seed: int = setting(
+        0, "Seed", "Decides the first weights, the order of the data and the noise.", ge=0, le=2**63 - 1
+    )
     device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "Device", "Where the network runs.")
     precision: Literal["auto", "float32", "bfloat16"] = setting(
         "float32", "Precision", "Number format inside the network; auto takes bfloat16 where it is fast."
@@ -291,7 +289,7 @@ def _unknown(field: str, known: list[str]) -> RecipeError:
     if not near:
         leaf = field.rpartition(".")[2]
         near = [key for key in known if key.rpartition(".")[2] == leaf]
-    fix = f"Did you mean {near[0]}?".rstrip("?") if near else f"Known here: {', '.join(known)}"
+    fix = f"Did you mean {near[0]}?" if near else f"Known here: {', '.join(known)}"
     return RecipeError("unknown key", field=field, fix=fix)
 
 
@@ -322,7 +320,9 @@ def _in_words(fault: Any, field: str) -> tuple[str, str]:
         return f"{got} is too large", (above or most) + (f". Try {default}" if above and default else instead)
     if kind in ("greater_than_equal", "greater_than"):
         bound = limits.get("ge", limits.get("gt"))
-        return f"{got} is too small", (f"At least {bound:g}" if kind == "greater_than_equal" else f"Above {bound:g}") + instead
+        return f"{got} is too small", (
+            f"At least {bound:g}" if kind == "greater_than_equal" else f"Above {bound:g}"
+        ) + instead
     if kind == "literal_error":
         return f"{got} is not a choice", f"Choose from {limits['expected']}"
     nouns = {"int": "a whole number", "float": "a number", "bool": "true or false", "string": "text", "tuple": "a list"}

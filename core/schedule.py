@@ -22,7 +22,9 @@ def karras(n: int, lo: float, hi: float, rho: float = 7.0) -> Tensor:
         raise RecipeError(f"{n} steps", field="sampling.steps", fix="Give at least 1")
     if not 0 < lo < hi:
         raise RecipeError(
-            f"levels from {hi:g} to {lo:g} do not fall", field="sampling.sigma_min", fix="Give 0 < sigma_min < sigma_max"
+            f"levels from {hi:g} to {lo:g} do not fall",
+            field="sampling.sigma_min",
+            fix="Give 0 < sigma_min < sigma_max",
         )
     if not rho > 0:
         raise RecipeError(f"{rho:g} is no spacing", field="sampling.rho", fix="Give a number above 0; 7 is usual")

@@ -22,7 +22,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import urllib.error
 import urllib.request
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,16 +33,23 @@ from typing import Any
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
-CHROMIUM_ARGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    " --disable-component-update --disable-sync"
-).split()
+CHROMIUM_ARGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 KERNEL = "test-kernel"  # a name of its own: in a virtual environment the environment's own python3 goes first
 PATIENCE = 120.0  # seconds: a shared machine may be slow, and nothing here waits longer than it must
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "@jupyterlab/apputils-extension/notification": {
-        "checkForUpdates": False, "fetchNews": "false", "doNotDisturbMode": True,
+        "checkForUpdates": False,
+        "fetchNews": "false",
+        "doNotDisturbMode": True,
     },
     "@jupyterlab/apputils-extension/themes": {"adaptive-theme": False, "theme": "JupyterLab Light"},
     "@jupyterlab/docmanager-extension/plugin": {"autosave": False},
@@ -65,12 +71,10 @@ class Server:
     process: subprocess.Popen[str]
     log: deque[str] = field(default_factory=lambda: deque(maxlen=400))
 
-    def api(self, path: str, method: str = "GET") -> Any:
-        """JSON of the server's own interface, e.g. `api("api/kernels")`."""
-        request = urllib.request.Request(self.url + path, method=method)  # noqa: S310 (localhost)
-        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:  # noqa: S310
-            body = answer.read()
-        return json.loads(body) if body else None
+    def api(self, path: str) -> Any:
+        """What the server's own interface answers, e.g. `api("api/kernels")`."""
+        with urllib.request.urlopen(self.url + path, timeout=PATIENCE) as answer:  # noqa: S310 (localhost)
+            return json.load(answer)
 
 
 def _free_port() -> int:
@@ -88,7 +92,8 @@ def _environment(home: Path, *, theme: str, python: str, extra: Mapping[str, str
     """A process environment in which Jupyter and IPython know only `home`."""
     settings = SETTINGS | {
         "@jupyterlab/apputils-extension/themes": {
-            "adaptive-theme": False, "theme": f"JupyterLab {theme.capitalize()}",
+            "adaptive-theme": False,
+            "theme": f"JupyterLab {theme.capitalize()}",
         }
     }
     for name, value in settings.items():
@@ -102,14 +107,20 @@ def _environment(home: Path, *, theme: str, python: str, extra: Mapping[str, str
         home / f"data/kernels/{KERNEL}/kernel.json",
         {
             "argv": [python, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
-            "display_name": "Test", "language": "python",
+            "display_name": "Test",
+            "language": "python",
             # as in ipykernel's own kernelspec; without it the interrupt button does nothing on some systems
-            "interrupt_mode": "signal", "metadata": {"supported_features": ["kernel subshells"]},
+            "interrupt_mode": "signal",
+            "metadata": {"supported_features": ["kernel subshells"]},
         },
     )
     places = {
-        "JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "JUPYTER_RUNTIME_DIR": "runtime",
-        "JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces", "IPYTHONDIR": "ipython",
+        "JUPYTER_CONFIG_DIR": "config",
+        "JUPYTER_DATA_DIR": "data",
+        "JUPYTER_RUNTIME_DIR": "runtime",
+        "JUPYTERLAB_SETTINGS_DIR": "settings",
+        "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+        "IPYTHONDIR": "ipython",
     }
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("JUPYTER", "JPY_", "PYTEST_"))}
     return clean | {name: str(home / folder) for name, folder in places.items()} | dict(extra)
@@ -125,14 +136,29 @@ def lab(
     root.mkdir()
     port = _free_port()
     command = [
-        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root",
-        f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--ServerApp.ip=127.0.0.1",
-        f"--ServerApp.root_dir={root}", "--IdentityProvider.token=", "--ServerApp.password=",
-        "--ServerApp.allow_origin=*", "--LabApp.expose_app_in_browser=True",
-        "--LabApp.extension_manager=readonly", "--LabServerApp.extra_labextensions_path=[]",
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--allow-root",
+        f"--ServerApp.port={port}",
+        "--ServerApp.port_retries=0",
+        "--ServerApp.ip=127.0.0.1",
+        f"--ServerApp.root_dir={root}",
+        "--IdentityProvider.token=",
+        "--ServerApp.password=",
+        "--ServerApp.allow_origin=*",
+        "--LabApp.expose_app_in_browser=True",
+        "--LabApp.extension_manager=readonly",
+        "--LabServerApp.extra_labextensions_path=[]",
     ]
     process = subprocess.Popen(  # noqa: S603
-        command, cwd=root, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
+        command,
+        cwd=root,
+        text=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
         env=_environment(home, theme=theme, python=python, extra=environment or {}),
     )
     server = Server(f"http://127.0.0.1:{port}/", root, process)
@@ -160,37 +186,41 @@ def lab(
 
 
 def _stop(server: Server) -> None:
-    """Asks the server to shut its kernels down; kills what is left of its session."""
+    """Asks the server to end, which ends its kernels first; kills what is left."""
     process = server.process
+    started = _descendants(process.pid)  # a kernel has a session of its own, and no parent once the server is gone
     if process.poll() is None:
-        try:
-            for kernel in server.api("api/kernels"):
-                server.api(f"api/kernels/{kernel['id']}", method="DELETE")
-        except (OSError, urllib.error.URLError, ValueError):
-            pass  # it is ended below in any case
         process.terminate()
         try:
             process.wait(20)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-    for pid in _session_members(process.pid):  # kernels have sessions of their own: see _session_members
-        try:
+    for pid, born in started.items():
+        if _stat(pid).get("born") == born:  # and not another process that has its number by now
             os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
 
 
-def _session_members(leader: int) -> list[int]:
-    """Processes whose parent was the server, or that share its session (Linux; elsewhere none)."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, parent, _, session = entry.read_text().rpartition(")")[2].split()[:4]
-        except OSError:
-            continue
-        if state != "Z" and leader in (int(parent), int(session)):
-            found.append(int(entry.parent.name))
+def _stat(pid: int) -> dict[str, str]:
+    """State, parent and time of birth of a process (Linux; elsewhere, or when it is gone, nothing)."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return {}
+    return {"parent": fields[1], "born": fields[19]} if fields[0] != "Z" else {}
+
+
+def _descendants(leader: int) -> dict[int, str]:
+    """Process ids below the leader, each with its time of birth."""
+    known = {int(p.name): _stat(int(p.name)) for p in Path("/proc").glob("[0-9]*")}
+    found: dict[int, str] = {}
+    line = [leader]
+    while line:
+        parent = str(line.pop())
+        for pid, stat in known.items():
+            if stat.get("parent") == parent and pid not in found:
+                found[pid] = stat["born"]
+                line.append(pid)
     return found
 
 
@@ -230,6 +260,9 @@ class Notebook:
 
     def cell(self, index: int) -> Locator:
         return self.page.locator(".jp-Notebook .jp-Cell").nth(index)
+
+    def running(self, index: int) -> bool:
+        return self.page.evaluate("(i) => __nb.content.widgets[i].model.executionState === 'running'", index)
 
     def output(self, index: int) -> Locator:
         """The output area of a cell."""
@@ -273,7 +306,8 @@ class Notebook:
             "(i) => /^[0-9]+$/.test(__nb.content.widgets[i].inputPrompt?.executionCount"
             " ?? __nb.content.widgets[i].model.executionCount)"
             " && __nb.content.widgets[i].model.executionState !== 'running'",
-            arg=index, timeout=timeout * 1000,
+            arg=index,
+            timeout=timeout * 1000,
         )
         outputs = self.page.evaluate("(i) => __nb.content.widgets[i].model.outputs.toJSON()", index)
         text = []
@@ -307,7 +341,12 @@ class Notebook:
             f"JupyterLab {name.capitalize()}",
         )
         flag = "true" if name == "light" else "false"
-        self.page.wait_for_selector(f'body[data-jp-theme-light="{flag}"]')
+        self.page.wait_for_selector(f'body[data-jp-theme-light="{flag}"]', state="attached")
+
+    def close(self) -> None:
+        """Closes the page and ends its kernel."""
+        self.page.evaluate("() => __nb.sessionContext.shutdown()")
+        self.page.context.close()
 
     def screenshot(self, path: Path | str, index: int | None = None) -> None:
         """A picture of the page, or of one cell's output."""
@@ -316,16 +355,29 @@ class Notebook:
 
 
 def open_notebook(
-    server: Server, chromium: Browser, cells: Sequence[str], *, name: str = "test.ipynb",
-    width: int = 1280, height: int = 900, scale: float = 1.0,
+    server: Server,
+    chromium: Browser,
+    cells: Sequence[str],
+    *,
+    name: str = "test.ipynb",
+    width: int = 1280,
+    height: int = 900,
+    scale: float = 1.0,
 ) -> Notebook:
-    """Writes a notebook and opens it in a new page; close it with `notebook.page.context.close()`."""
+    """Writes a notebook and opens it in a new page; end with `notebook.close()`."""
     document = {
-        "nbformat": 4, "nbformat_minor": 5,
+        "nbformat": 4,
+        "nbformat_minor": 5,
         "metadata": {"kernelspec": {"name": KERNEL, "display_name": "Test", "language": "python"}},
         "cells": [
-            {"cell_type": "code", "id": f"cell-{i}", "metadata": {}, "source": source, "outputs": [],
-             "execution_count": None}
+            {
+                "cell_type": "code",
+                "id": f"cell-{i}",
+                "metadata": {},
+                "source": source,
+                "outputs": [],
+                "execution_count": None,
+            }
             for i, source in enumerate(cells)
         ],
     }

@@ -62,7 +62,9 @@ class Dataset:
             "classes": list(self.classes),
             "set_aside": [list(item) for item in self.set_aside],
             "digest": hashlib.sha256("".join(self.hashes[index] for index in self.train).encode()).hexdigest(),
-            "held_out_digest": hashlib.sha256("".join(self.hashes[index] for index in self.held_out).encode()).hexdigest(),
+            "held_out_digest": hashlib.sha256(
+                "".join(self.hashes[index] for index in self.held_out).encode()
+            ).hexdigest(),
         }
 
 
@@ -103,7 +105,7 @@ def prepare(source: Source, scheme: ConditioningScheme, settings: Data) -> Gener
             if time.perf_counter() - reported > TURN:
                 yield Reading(index + 1, total)
                 reported = time.perf_counter()
-        _check(source, settings, pixels, aside)
+        _check(settings, pixels, aside)
         hashes = tuple(content_hash(image) for image in pixels)
         train, held_out = split(hashes, settings.validation)
         dataset = Dataset(
@@ -123,14 +125,16 @@ def prepare(source: Source, scheme: ConditioningScheme, settings: Data) -> Gener
     return dataset
 
 
-def _check(source: Source, settings: Data, pixels: list[np.ndarray], aside: list[tuple[str, str]]) -> None:
+def _check(settings: Data, pixels: list[np.ndarray], aside: list[tuple[str, str]]) -> None:
     if pixels:
         return
     place: Mapping[str, Any] = {"file": settings.path} if settings.path else {"field": "data.source"}
     if aside:
         name, reason = aside[0]
         raise DataError(
-            f"none of {len(aside):,} images can be used; the first, {name}: {reason}", fix="Look at these files", **place
+            f"none of {len(aside):,} images can be used; the first, {name}: {reason}",
+            fix="Look at these files",
+            **place,
         )
     raise DataError(f"{settings.source} has no images", fix="Choose another folder or source", **place)
 

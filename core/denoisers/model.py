@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ..conditioning import Condition, ConditioningScheme
 from ..errors import ModelError
 from ..precondition import edm
 from ..randomness import generator
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from ..conditioning import Condition, ConditioningScheme
     from ..recipe import Recipe
 
 
@@ -31,9 +31,7 @@ class DenoisingModel(nn.Module):
         self.sigma_data = recipe.model.sigma_data
         self.autocast = autocast
         self.encode: nn.Module = scheme.encoder()
-        self.network: nn.Module = UNet(
-            recipe.data.channels, recipe.data.size, scheme.vector_width, recipe.model
-        )
+        self.network: nn.Module = UNet(recipe.data.channels, recipe.data.size, scheme.vector_width, recipe.model)
 
     def forward(self, x: Tensor, sigma: Tensor, cond: Condition | None = None) -> Tensor:
         """x: [b c h w]; sigma: [b] or []; returns x̂_0 [b c h w]."""
@@ -95,7 +93,9 @@ def load_weights(model: DenoisingModel, tensors: Mapping[str, Tensor], file: obj
         if name not in tensors:
             raise ModelError("is missing from the file", tensor=name, fix=f"{file} was made for another recipe")
         if name not in own:
-            raise ModelError("is unknown to the recipe's network", tensor=name, fix=f"{file} was made for another recipe")
+            raise ModelError(
+                "is unknown to the recipe's network", tensor=name, fix=f"{file} was made for another recipe"
+            )
         if own[name].shape != tensors[name].shape:
             raise ModelError(
                 f"has shape {tuple(tensors[name].shape)}, where the recipe's network has {tuple(own[name].shape)}",

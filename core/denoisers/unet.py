@@ -7,9 +7,9 @@ convolutions of a level and up after them.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +26,9 @@ from .layers import (
     Upsample,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 
 class UNetSettings(Protocol):
     """What a U-Net's recipe says. Levels count from the largest picture (0) to the smallest."""
@@ -41,14 +44,10 @@ class UNetSettings(Protocol):
 class Level(nn.Module):
     """Residual blocks of one size, then attention if wanted. x: [b c_in h w] -> [b c_out h w]."""
 
-    def __init__(
-        self, c_in: int, c_out: int, blocks: int, embedding: int, *, dropout: float, attention: bool
-    ) -> None:
+    def __init__(self, c_in: int, c_out: int, blocks: int, embedding: int, *, dropout: float, attention: bool) -> None:
         super().__init__()
         widths = [c_in, *[c_out] * blocks]
-        self.blocks = nn.ModuleList(
-            ResidualBlock(a, b, embedding, dropout) for a, b in zip(widths, widths[1:], strict=False)
-        )
+        self.blocks = nn.ModuleList(ResidualBlock(a, b, embedding, dropout) for a, b in itertools.pairwise(widths))
         self.attention = SelfAttention(c_out) if attention else None
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
@@ -66,9 +65,7 @@ class UNet(nn.Module):
     The output starts as zero; call `initialise(network, generator)` before use.
     """
 
-    def __init__(
-        self, channels: int, size: tuple[int, int], vector_width: int, settings: UNetSettings
-    ) -> None:
+    def __init__(self, channels: int, size: tuple[int, int], vector_width: int, settings: UNetSettings) -> None:
         super().__init__()
         self.channels, self.size, self.vector_width = channels, tuple(size), vector_width
         self.stem_factor = settings.stem
@@ -97,7 +94,8 @@ class UNet(nn.Module):
         self.grow = nn.ModuleList(Upsample(widths[i], widths[i - 1]) for i in range(1, levels))
         self.up = nn.ModuleList(level(2 * widths[i], i) for i in range(levels - 1))
 
-        self.norm = GroupNorm(widths[0])
+        self.norm = GroupNorm(widths[0], affine=False)
+        self.modulate = Linear(embedding, 2 * widths[0], gain=0.0)
         self.out = Conv2d(widths[0], pixels, gain=0.0)
 
     def forward(self, x: Tensor, noise: Tensor, vector: Tensor | None) -> Tensor:
@@ -120,7 +118,9 @@ class UNet(nn.Module):
             h = torch.cat([self.grow[i](h), skips.pop() / math.sqrt(2.0)], dim=1)
             h = self.up[i](h, embedding)
 
-        pixels = F.pixel_shuffle(self.out(F.silu(self.norm(h))), self.stem_factor)
+        gain, shift = self.modulate(embedding)[:, :, None, None].chunk(2, dim=1)
+        h = torch.addcmul(shift, self.norm(h), 1.0 + gain)  # how loud to be depends on the noise level
+        pixels = F.pixel_shuffle(self.out(F.silu(h)), self.stem_factor)
         return pixels[..., :height, :width]
 
 

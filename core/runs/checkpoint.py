@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import safetensors.torch
@@ -19,6 +18,7 @@ from .files import folder_atomically, remove_folder, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from torch import Tensor
 
@@ -90,7 +90,9 @@ def write_checkpoint(
             write_atomically(unfinished / "state.json", json.dumps(written, indent=1, ensure_ascii=False))
     except OSError as error:
         raise RunError(
-            f"the state cannot be saved: {error.strerror or error}", file=path, fix="Free some space; nothing saved before is lost"
+            f"the state cannot be saved: {error.strerror or error}",
+            file=path,
+            fix="Free some space; nothing saved before is lost",
         ) from error
     _thin(folder)
     return Checkpoint(path, written)
@@ -131,7 +133,9 @@ def load_newest(folder: Path) -> tuple[Checkpoint, dict[str, dict[str, Tensor]],
         except (ModelError, SafetensorError) as error:
             passed.append(f"{path.name}: {error}")
     if passed:
-        raise RunError(f"no saved state is good ({'; '.join(passed)})", file=folder, fix="Start the run again elsewhere")
+        raise RunError(
+            f"no saved state is good ({'; '.join(passed)})", file=folder, fix="Start the run again elsewhere"
+        )
     return None
 
 

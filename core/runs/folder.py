@@ -1,6 +1,6 @@
 """The run folder: the truth about a run, which any process may read.
 
-    recipe.toml  environment.json  dataset.json  journal/  checkpoints/<step>/  samples/  lock
+recipe.toml  environment.json  dataset.json  journal/  checkpoints/<step>/  samples/  lock
 """
 
 from __future__ import annotations

@@ -5,8 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-import torch
-
 from ..randomness import ImageNoise
 from ..schedule import karras
 from .guidance import ClassifierFree, conditioned
@@ -15,6 +13,7 @@ from .samplers import SAMPLERS, Sampler, Step, heun
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import torch
     from torch import Tensor
 
     from ..conditioning import Condition

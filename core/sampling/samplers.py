@@ -46,7 +46,10 @@ class Sampler(Protocol):
 
 @torch.no_grad()
 def euler(
-    denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: Callable[[Tensor], Tensor] | None = None
+    denoise: Denoiser,
+    x: Tensor,
+    sigmas: Tensor,
+    noise: Callable[[Tensor], Tensor] | None = None,  # noqa: ARG001 - the samplers' common signature
 ) -> Iterator[Step]:
     """x' = r x + (1 - r) D with r = sigma'/sigma: Euler on dx/dsigma = (x - D)/sigma, which is DDIM with eta = 0.
 
@@ -103,7 +106,10 @@ def heun(
 
 @torch.no_grad()
 def dpmpp_2m(
-    denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: Callable[[Tensor], Tensor] | None = None
+    denoise: Denoiser,
+    x: Tensor,
+    sigmas: Tensor,
+    noise: Callable[[Tensor], Tensor] | None = None,  # noqa: ARG001 - the samplers' common signature
 ) -> Iterator[Step]:
     """DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, Alg. 2): multistep in lambda = -ln sigma.
 

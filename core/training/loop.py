@@ -182,7 +182,12 @@ def to_unit(pixels: Tensor) -> Tensor:
 
 @torch.no_grad()
 def held_out_loss(
-    denoise: Denoiser, encode: Callable[[Tensor], Condition], data: Dataset, recipe: Recipe, device: torch.device, most: int = 512
+    denoise: Denoiser,
+    encode: Callable[[Tensor], Condition],
+    data: Dataset,
+    recipe: Recipe,
+    device: torch.device,
+    most: int = 512,
 ) -> Generator[None, None, tuple[float, list[tuple[str, float]]]]:
     """The loss on held-out images, with the same noise every time: its mean, and its mean by noise level.
 
@@ -215,4 +220,3 @@ def held_out_loss(
         yield
     every = torch.cat(losses)
     return float(every.mean()), by_band(every, sigma)
-

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..commands import LIVE, OpenModel
-from ..data.cache import prepare
-from ..data.source import Facts
+from ..datasets import reading
 from ..drawing import draw
 from ..errors import RequestError
 from ..events import DataShown
-from ..extensions import catalogue, make_scheme, make_source
+from ..extensions import catalogue
 from ..machine import set_threads
 from ..models import Model, open_model
 from .training import TrainingRun
@@ -59,15 +58,12 @@ class TorchEngine:
             yield
 
     def look_at_data(self, command: ShowData) -> Generator[None, None, None]:
-        recipe = command.recipe
-        source = make_source(recipe)
-        scheme = make_scheme(recipe, Facts(source.classes))
-        reading = prepare(source, scheme, recipe.data)
+        steps = reading(command.recipe)
         while True:
             try:
-                next(reading)
+                next(steps)
             except StopIteration as end:
-                data = end.value
+                data, _ = end.value
                 break
             yield
         shown = data.train[:SHOWN]

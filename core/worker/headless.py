@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from ..commands import Command, Train
 from ..errors import RunError
 from ..events import Failed
-from ..recipe import Recipe
 from ..runs.folder import Run, new_run_path
 from .thread import Worker
 
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..events import Event
+    from ..recipe import Recipe
 
 
 def events_of(worker: Worker, *commands: Command) -> Iterator[Event]:

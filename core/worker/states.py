@@ -42,7 +42,10 @@ _OVER = "The worker has ended."
 _ANSWERED = (ReadCatalogue, OpenModel, Draw, CancelDraw, ShowData)
 
 TABLE: dict[type[Command], dict[Phase, Act | str]] = {
-    **{command: {phase: Act.ANSWER for phase in Phase if phase is not CLOSED} | {CLOSED: _OVER} for command in _ANSWERED},
+    **{
+        command: {phase: Act.ANSWER for phase in Phase if phase is not CLOSED} | {CLOSED: _OVER}
+        for command in _ANSWERED
+    },
     Train: {IDLE: Act.BEGIN, PREPARING: _BUSY, TRAINING: _BUSY, PAUSED: _BUSY, STOPPING: _ENDING, CLOSED: _OVER},
     Pause: {
         IDLE: _NONE,

@@ -151,7 +151,7 @@ class Worker:
 
     def _carry_out(self, engine: Engine, command: Command, act: Act) -> None:
         match command, act:
-            case (ReadCatalogue() | OpenModel()), _:
+            case ((ReadCatalogue() | OpenModel()), _):
                 engine.answer(command)
             case Draw(), _:
                 self._end_drawing()

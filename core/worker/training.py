@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..commands import LIVE, Draw, Train
-from ..data.cache import Dataset, prepare
-from ..data.source import Facts
+from ..datasets import reading
 from ..denoisers.model import Weighted, build_model, load_weights
 from ..drawing import draw, images_per_call
 from ..errors import RunError
 from ..events import Preparing, Progress, SampleRow, Saved
-from ..extensions import make_scheme, make_source
+from ..extensions import make_source
 from ..machine import choose_device, choose_precision, described_device, environment_now, memory_held
 from ..models import Model
 from ..runs.checkpoint import load_newest, weights_hash, write_checkpoint
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     import torch
 
     from ..conditioning import ConditioningScheme
+    from ..data.cache import Dataset
     from ..events import Event
     from ..recipe import Recipe
     from ..runs.journal import Journal
@@ -147,14 +147,13 @@ class TrainingRun:
         return command.recipe
 
     def _prepare_data(self, recipe: Recipe) -> Generator[Moment, None, Dataset]:
-        source = make_source(recipe)
-        scheme = self._scheme = make_scheme(recipe, Facts(source.classes))
-        reading = prepare(source, scheme, recipe.data)
+        steps = reading(recipe)
         while True:
             try:
-                seen = next(reading)
+                seen = next(steps)
             except StopIteration as end:
-                return end.value
+                data, self._scheme = end.value
+                return data
             self._emit(Preparing(self._command.ticket, "Reading images", seen.done, seen.total))
             yield Moment.PREPARING
 
@@ -214,7 +213,10 @@ class TrainingRun:
                 began = now
             yield Moment.PREPARING
         each = sorted(times)[len(times) // 2]
-        for work, every in ((self._held_out(data), recipe.training.validate_every), (self._row(), recipe.training.preview_every)):
+        for work, every in (
+            (self._held_out(data), recipe.training.validate_every),
+            (self._row(), recipe.training.preview_every),
+        ):
             began = time.perf_counter()
             for _ in work:
                 yield Moment.PREPARING
@@ -325,5 +327,7 @@ def _differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
         if then.get(key) != now.get(key):
             found.append(f"{key.replace('_', ' ')}: {then.get(key)} then, {now.get(key)} now")
     before, after = then.get("versions", {}), now.get("versions", {})
-    found += [f"{name} {before[name]} then, {after.get(name)} now" for name in before if before[name] != after.get(name)]
+    found += [
+        f"{name} {before[name]} then, {after.get(name)} now" for name in before if before[name] != after.get(name)
+    ]
     return found

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from imagen_workbench.core import Condition, ConditioningScheme, DataError, RequestError
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
-
-from imagen_workbench.core import Condition, ConditioningScheme, DataError, RequestError
 
 if TYPE_CHECKING:
     from imagen_workbench.core import Example, Facts
@@ -18,9 +17,7 @@ if TYPE_CHECKING:
 class LabelOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    width: int = Field(
-        64, ge=1, le=4096, title="Label width", description="Numbers that each class is learned as."
-    )
+    width: int = Field(64, ge=1, le=4096, title="Label width", description="Numbers that each class is learned as.")
 
 
 class Label(ConditioningScheme):

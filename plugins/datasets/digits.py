@@ -6,7 +6,6 @@ from functools import cached_property
 from importlib import metadata
 
 import numpy as np
-
 from imagen_workbench.core import Example, Source
 
 

@@ -6,9 +6,8 @@ import hashlib
 from functools import cached_property
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from imagen_workbench.core import DataError, Example, Source
+from pydantic import BaseModel, ConfigDict, Field
 
 SUFFIXES = {
     ".avif", ".bmp", ".dib", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm",

@@ -130,13 +130,13 @@ const strip = {
   paint({ model, canvas, frame, width, dpr, colour, font }) {
     const { n, h, w, sigmas } = frame;
     const selected = clamp(model.get("selected"), n);
-    let gap = Math.round(6 * dpr);
-    const side = Math.min(model.get("tile") * dpr, (width - gap) / n - gap);
-    const least = Math.min(1, fit((model.get("tile") * dpr) / Math.max(w, h)));
-    const scale = Math.max(fit(Math.max(side, 1) / Math.max(w, h)), least);
+    const gap = Math.round(6 * dpr), longest = Math.max(w, h);
+    const room = (scale) => Math.floor((width - gap) / (Math.round(w * scale) + gap));
+    const ratio = (model.get("tile") * dpr) / longest;
+    let scale = ratio < 1 ? ratio : fit(ratio); // a shrunken picture is averaged, and need not be a whole part
+    while (scale > 1 && room(scale) < Math.min(n, 8)) scale -= 1; // large pictures, but not too few of them
     const tw = Math.round(w * scale), th = Math.round(h * scale);
-    if (n * (tw + gap) + gap > width) gap = Math.round(3 * dpr);
-    const slots = Math.max(1, Math.min(n, Math.floor((width - gap) / (tw + gap))));
+    const slots = Math.max(1, Math.min(n, room(scale)));
     // a path with more steps than there is room for shows some of them, and the chosen one in its place
     const step = (k) => (slots > 1 ? Math.round((k * (n - 1)) / (slots - 1)) : selected);
     const chosen = n > 1 ? Math.round((selected * (slots - 1)) / (n - 1)) : 0;

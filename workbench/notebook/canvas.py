@@ -36,12 +36,11 @@ class FrameWidget(anywidget.AnyWidget):
     empty = traitlets.Unicode(help="what stands here before the first frame").tag(sync=True)
 
     def __init__(self, **traits: Any):
-        self._gate = threading.Lock()  # around the five names below, and sending, so that frames keep their order
+        self._gate = threading.Lock()  # around the four names below, and sending, so that frames keep their order
         self._latest: tuple[dict[str, Any], list[bytes]] | None = None
         self._wanted = False  # the latest is yet to be sent
         self._sent = 0  # numbers of frames, from 1
         self._confirmed = 0
-        self._most = 0  # the most that were on their way at once, for the tests
         super().__init__(**traits)
         self.on_msg(self._on_message)
         answer_while_busy(self)
@@ -60,7 +59,6 @@ class FrameWidget(anywidget.AnyWidget):
         content, buffers = self._latest
         self._wanted = False
         self._sent += 1
-        self._most = max(self._most, self._sent - self._confirmed)
         self.send({"frame": self._sent, **content}, buffers)
 
     def _on_message(self, _widget: object, content: Mapping[str, Any], _buffers: object) -> None:

@@ -65,7 +65,9 @@ class CurveReader:
                 self._smoothed.append(last + share * (loss - last))
             case "held_out" if record.get("loss") is not None:
                 self._held.append((step, float(record["loss"])))
-                self._bands = tuple((str(name), float(value)) for name, value in record.get("bands", []) if value is not None)
+                self._bands = tuple(
+                    (str(name), float(value)) for name, value in record.get("bands", []) if value is not None
+                )
             case "resumed":
                 keep = sum(1 for known in self._steps if known <= step)
                 del self._steps[keep:], self._loss[keep:], self._smoothed[keep:]

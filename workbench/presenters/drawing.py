@@ -76,7 +76,7 @@ class DrawingState:
 
     @property
     def facts_line(self) -> str:
-        """"1.1 M weights · trained 2026-11-24"."""
+        """ "1.1 M weights · trained 2026-11-24"."""
         if self.facts is None:
             return ""
         parts = [f"{short_count(self.facts.weights)} weights"]
@@ -227,8 +227,9 @@ class DrawingPresenter:
         return (
             "from imagen_workbench.core import open_model\n\n"
             f"model = open_model({state.model!r})\n"
-            f"drawn = model.draw(count={state.count}{conditions}, seed={sampling.seed}, guidance={sampling.guidance:g},\n"
-            f"                   sampler={sampling.sampler!r}, steps={sampling.steps})\n"
+            f"drawn = model.draw(count={state.count}{conditions}, seed={sampling.seed},\n"
+            f"                   guidance={sampling.guidance:g}, sampler={sampling.sampler!r},\n"
+            f"                   steps={sampling.steps})\n"
             'drawn.save("grid.png")\n'
         )
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from psygnal import Signal
 
 from ...core.commands import Command, Pause, Resume, ShowData, Stop, Train
@@ -32,6 +31,8 @@ from .forms import FormField, options_form, recipe_form, text_of, value_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
+
     from .ui_thread import UiThread
 
 FIRST_RECIPE = "digits"
@@ -52,7 +53,15 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Condition", ("conditioning.scheme", "conditioning.dropout")),
     (
         "Network",
-        ("model.width", "model.stem", "model.multipliers", "model.blocks", "model.attention", "model.dropout", "model.sigma_data"),
+        (
+            "model.width",
+            "model.stem",
+            "model.multipliers",
+            "model.blocks",
+            "model.attention",
+            "model.dropout",
+            "model.sigma_data",
+        ),
     ),
     (
         "Training",
@@ -321,7 +330,9 @@ class TrainingPresenter:
         facts = next((plugin for plugin in self._catalogue.datasets if plugin.name == source), None)
         if facts is None or "data.source" in dict(self._state.errors):
             return
-        recipe = self._state.recipe.with_values({"data.options": {}} | {f"data.{k}": v for k, v in facts.defaults.items()})
+        recipe = self._state.recipe.with_values(
+            {"data.options": {}} | {f"data.{k}": v for k, v in facts.defaults.items()}
+        )
         self._fill(recipe)
 
     def _begin_from(self, recipe: Recipe, name: str) -> None:
@@ -336,7 +347,14 @@ class TrainingPresenter:
         form = self._form_for(recipe)
         flat = _flat(recipe)
         texts = tuple((each.key, text_of(flat.get(each.key, each.default))) for _, fields in form for each in fields)
-        self._show(recipe=recipe, form=form, texts=texts, errors=(), changed=self._differences(recipe), can_undo=bool(self._past))
+        self._show(
+            recipe=recipe,
+            form=form,
+            texts=texts,
+            errors=(),
+            changed=self._differences(recipe),
+            can_undo=bool(self._past),
+        )
 
     def _form_for(self, recipe: Recipe) -> tuple[tuple[str, tuple[FormField, ...]], ...]:
         """The groups, with the chosen plugins' own options among them and their names as choices."""
@@ -378,7 +396,9 @@ class TrainingPresenter:
                 recipe = self._base.with_values(values)
                 break
             except RecipeError as error:
-                key = next((known for known in values if error.field == known or error.field.startswith(f"{known}.")), "")
+                key = next(
+                    (known for known in values if error.field == known or error.field.startswith(f"{known}.")), ""
+                )
                 if not key:
                     self._show(problem=str(error))
                     break

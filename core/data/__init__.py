@@ -1,0 +1,1 @@
+"""Datasets: what a source is, how images are decoded, split and kept."""

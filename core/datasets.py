@@ -1,0 +1,36 @@
+"""A recipe's dataset and conditioning scheme, opened and read together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .data.cache import Dataset, Reading, prepare
+from .data.source import Facts
+from .extensions import make_scheme, make_source
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from .conditioning import ConditioningScheme
+    from .recipe import Recipe
+
+
+def reading(recipe: Recipe) -> Generator[Reading, None, tuple[Dataset, ConditioningScheme]]:
+    """Reads a recipe's dataset, reporting as it goes; returns it with the scheme that knows its classes.
+
+    Raises RecipeError, DataError or PluginError, from the recipe, the data or a plugin.
+    """
+    source = make_source(recipe)
+    scheme = make_scheme(recipe, Facts(source.classes))
+    dataset = yield from prepare(source, scheme, recipe.data)
+    return dataset, scheme
+
+
+def read(recipe: Recipe) -> Dataset:
+    """The whole of `reading`, here and now."""
+    steps = reading(recipe)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value[0]

@@ -1,0 +1,140 @@
+"""Tables for the command line: runs, and what this machine has."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from ..core.errors import WorkbenchError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from ..core.runs.folder import Run
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    made = Table(box=None, pad_edge=False, header_style="dim")
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+def run_rows(runs: Sequence[Run]) -> list[tuple[str, str, str, str, str]]:
+    """(name, state, step, recipe, folder) of each; a damaged one says so."""
+    rows = []
+    for run in runs:
+        try:
+            recipe, records = run.recipe(), run.records()
+        except WorkbenchError as error:
+            rows.append((run.name, f"damaged: {error.what}", "", "", str(run.path)))
+            continue
+        step = max((record["step"] for record in records), default=0)
+        steps = next((record["steps"] for record in records if "steps" in record), recipe.training.steps)
+        finished = any(record["kind"] == "finished" for record in records)
+        rows.append(
+            (run.name, "finished" if finished else "can go on", f"{step:,} of {steps:,}", recipe.name, str(run.path))
+        )
+    return rows
+
+
+def doctor_report(console: Console) -> int:
+    """What this machine has, versions, devices, what is missing; 1 where something that is needed is."""
+    import torch
+
+    from ..core.data.cache import cache_home
+    from ..core.extensions import bundled_models, catalogue
+    from ..core.machine import available_cores, devices, has_fast_bfloat16
+    from ..core.runs.folder import environment, runs_home
+
+    facts = environment()
+    missing: list[str] = []
+    speed = "fast" if has_fast_bfloat16(torch.device("cpu")) else "slow"
+    rows = [
+        ("system", f"{facts['system']}, Python {facts['python']}"),
+        (
+            "processor",
+            f"{available_cores()} of {os.cpu_count()} cores, bfloat16 {speed}",
+        ),
+        ("devices", ", ".join(_device_words(name) for name in devices())),
+    ]
+    for name in (
+        "imagen-workbench",
+        "torch",
+        "numpy",
+        "pydantic",
+        "safetensors",
+        "pillow",
+        "PySide6-Essentials",
+        "pyqtgraph",
+        "ipywidgets",
+        "anywidget",
+        "ipykernel",
+        "jupyterlab",
+    ):
+        try:
+            rows.append((name, metadata.version(name)))
+        except metadata.PackageNotFoundError:
+            rows.append((name, "not installed"))
+            if name != "jupyterlab":
+                missing.append(f"{name}: pip install {name}")
+    rows.append(("display", _display()))
+    for title, place in (("runs", runs_home()), ("cache", cache_home())):
+        rows.append((title, f"{place} ({_free(place)} free)"))
+    found = catalogue()
+    rows.append(("datasets", ", ".join(each.name for each in found.datasets if not each.error)))
+    rows.append(("conditioning", ", ".join(each.name for each in found.schemes if not each.error)))
+    rows.append(("models", ", ".join(bundled_models()) or "none bundled"))
+    missing += [f"plugin {each.name}: {each.error}" for each in (*found.datasets, *found.schemes) if each.error]
+    if importlib.util.find_spec("jupyterlab") is None:
+        missing.append("jupyterlab, for the notebook panel: pip install jupyterlab")
+    elif int(metadata.version("ipykernel").split(".")[0]) < 7:
+        missing.append("ipykernel 7, so that the panel answers while a cell runs: pip install 'ipykernel>=7'")
+    if not _has_display():
+        missing.append("a display, for the desktop window (set DISPLAY, or run under xvfb-run)")
+    console.print(table(("", ""), rows))
+    for line in missing:
+        console.print(f"[yellow]missing[/] {line}", soft_wrap=True)
+    if not missing:
+        console.print("[green]Nothing is missing.[/]")
+    return 0
+
+
+def _device_words(name: str) -> str:
+    import torch
+
+    if name == "cuda":
+        return f"cuda ({torch.cuda.get_device_name()})"
+    return name
+
+
+def _has_display() -> bool:
+    return sys.platform != "linux" or any(
+        os.environ.get(key) for key in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
+    )
+
+
+def _display() -> str:
+    if sys.platform != "linux":
+        return "the system's"
+    known = [
+        f"{key}={value}" for key in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM") if (value := os.environ.get(key))
+    ]
+    return ", ".join(known) or "none"
+
+
+def _free(place: Path) -> str:
+    while not place.exists():
+        place = place.parent
+    return f"{shutil.disk_usage(place).free / (1 << 30):.0f} GB"

@@ -1,0 +1,167 @@
+"""Training in a terminal: a progress bar, and Ctrl+C that saves before it ends."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import TYPE_CHECKING, Any
+
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from ..core.commands import Stop, Train
+from ..core.errors import WorkbenchError
+from ..core.events import Event, Failed, Phase, PhaseChanged, Preparing, Saved
+from ..core.events import Progress as TrainingProgress
+from ..core.runs.folder import Run, new_run_path
+from ..core.worker import Worker
+from ..core.worker.headless import events_of
+from .presenters.status import spoken_time
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from ..core.recipe import Recipe
+
+STOPPED = 130
+
+
+class Outcome:
+    """What became of the training, from its events."""
+
+    def __init__(self) -> None:
+        self.failed: Failed | None = None
+        self.finished = False
+        self.saved_step = -1
+        self.step = 0
+
+    def take(self, event: Event) -> None:
+        match event:
+            case Failed():
+                self.failed = self.failed or event
+            case PhaseChanged():
+                self.finished = self.finished or (event.phase is Phase.IDLE and event.finished)
+            case Saved():
+                self.saved_step = event.step
+            case TrainingProgress():
+                self.step = event.step
+            case _:
+                pass
+
+
+def train_here(
+    console: Console, recipe: Recipe, run: Path | None, reference: str, *, minutes: float | None, resume: bool
+) -> int:
+    """Trains on the caller's thread and returns the exit code."""
+    folder = Run(run or new_run_path(recipe.name))
+    console.print(f"Run folder: {folder.path}", soft_wrap=True)
+    outcome = _train(console, Train(1, str(folder.path), recipe, resume, minutes))
+    if outcome.finished:
+        console.print(
+            f"Finished at step {outcome.saved_step:,}. Draw from it: imagen-workbench sample {folder.path}",
+            soft_wrap=True,
+        )
+        return 0
+    saved = f"saved at step {outcome.saved_step:,}" if outcome.saved_step >= 0 else "nothing was saved yet"
+    console.print(
+        f"Stopped; {saved}. Go on with: imagen-workbench train {reference} --run {folder.path} --resume", soft_wrap=True
+    )
+    return STOPPED
+
+
+def demo_here(console: Console, recipe: Recipe, path: Path) -> int:
+    """Trains, draws, and writes a report into the run folder."""
+    from .reports.run_report import copies_words, write_report
+
+    run = Run(path)
+    if run.exists and any(record["kind"] == "finished" for record in run.records()):
+        path = _free_name(path)
+        console.print(f"{run.path} holds a finished demo and stays as it is; this one goes to {path}.")
+        run = Run(path)
+    outcome = _train(console, Train(1, str(run.path), recipe, resume=True))
+    if not outcome.finished:
+        console.print(
+            f"Stopped. `imagen-workbench demo --run {path}` goes on from step {max(outcome.saved_step, 0):,}."
+        )
+        return STOPPED
+    console.print("Drawing …")
+    report = write_report(run)
+    if report.copies is not None:
+        console.print(copies_words(report.copies), soft_wrap=True)
+    for name, file in (
+        ("grid", report.grid),
+        ("film strip", report.film),
+        ("loss", report.loss),
+        ("report", report.page),
+    ):
+        console.print(f"{name:>10}  {file}", soft_wrap=True)
+    return 0
+
+
+def _free_name(path: Path) -> Path:
+    count = 2
+    while (free := path.with_name(f"{path.name}-{count}")).exists():
+        count += 1
+    return free
+
+
+def _train(console: Console, command: Train) -> Outcome:
+    """Turns a worker until the training ends; Ctrl+C asks it to stop, a second one interrupts at once.
+
+    Raises WorkbenchError with the worker's own words where it fails.
+    """
+    worker, outcome = Worker(), Outcome()
+
+    def stop(_signal: int, _frame: Any) -> None:
+        console.print("Stopping after this step, then saving. Ctrl+C again ends at once, without saving.")
+        worker.post(Stop(2))
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    here = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGINT)
+    if here:
+        signal.signal(signal.SIGINT, stop)
+    try:
+        with _bar(console) as bar:
+            task = bar.add_task("Starting", total=None, rate="", loss="", left="")
+            for event in events_of(worker, command):
+                outcome.take(event)
+                _show(bar, task, event)
+    finally:
+        if here:
+            signal.signal(signal.SIGINT, before)
+    if outcome.failed:
+        failed = outcome.failed
+        raise WorkbenchError(failed.what, field=failed.field, file=failed.file, fix=failed.fix)
+    return outcome
+
+
+def _bar(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.fields[loss]}"),
+        TextColumn("{task.fields[left]}"),
+        console=console,
+    )
+
+
+def _show(bar: Progress, task: TaskID, event: Event) -> None:
+    match event:
+        case Preparing():
+            bar.update(task, description=event.what, completed=event.done, total=event.total)
+        case TrainingProgress():
+            left = "" if event.seconds_left != event.seconds_left else f"{spoken_time(event.seconds_left)} left"
+            bar.update(
+                task,
+                description=f"step {event.step:,} of {event.steps:,}",
+                completed=event.step,
+                total=event.steps,
+                rate=f"{event.images_per_second:,.0f} images/s",
+                loss=f"loss {event.loss:.3f}",
+                left=left,
+            )
+        case _:
+            pass
