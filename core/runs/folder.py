@@ -54,17 +54,18 @@ class Run:
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
-    def create(self, recipe: Recipe) -> None:
-        """Makes the folder and writes recipe and environment.
-
-        Raises RunError where there is a run already, or something else that is not ours.
-        """
+    def check_free(self) -> None:
+        """Raises RunError where there is a run already, or something else that is not ours."""
         if self.exists:
             raise RunError(
                 "there is a run here already", file=self.path, fix="Choose another folder, or continue it with --resume"
             )
         if self.path.is_dir() and any(entry.name != "lock" for entry in self.path.iterdir()):
             raise RunError("the folder is not empty", file=self.path, fix="Choose an empty or a new folder")
+
+    def create(self, recipe: Recipe) -> None:
+        """Makes the folder and writes recipe and environment. Raises RunError as `check_free`, or where it cannot."""
+        self.check_free()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -14,7 +14,6 @@ from ..denoisers.model import Weighted, build_model, load_weights
 from ..drawing import draw, images_per_call
 from ..errors import RunError
 from ..events import Preparing, Progress, SampleRow, Saved
-from ..extensions import make_source
 from ..machine import choose_device, choose_precision, described_device, environment_now, memory_held
 from ..models import Model
 from ..runs.checkpoint import load_newest, weights_hash, write_checkpoint
@@ -60,7 +59,6 @@ class TrainingRun:
 
     def turns(self) -> Generator[Moment, None, None]:
         """Raises WorkbenchErrors of all kinds; what was saved before stays."""
-        self._folder.acquire()
         try:
             yield from self._all_turns()
         finally:
@@ -100,8 +98,13 @@ class TrainingRun:
     # --- turns ------------------------------------------------------------------------------------
 
     def _all_turns(self) -> Generator[Moment, None, None]:
-        recipe = self._recipe = self._open_folder()
+        recipe = self._recipe = self._known_recipe()
+        if self._folder.exists:
+            self._folder.acquire()
         data = yield from self._prepare_data(recipe)
+        if not self._folder.exists:
+            self._folder.create(recipe)
+            self._folder.acquire()
         yield from self._prepare_state(recipe, data)
         state, _, _, journal = self._parts()
         device = self._device
@@ -128,7 +131,8 @@ class TrainingRun:
             self._pace.skip()
         journal.write("finished", self._step(), seconds=round(self._pace.seconds, 2))
 
-    def _open_folder(self) -> Recipe:
+    def _known_recipe(self) -> Recipe:
+        """What to train. The folder of a new run is made only once its data can be read."""
         command, folder = self._command, self._folder
         if command.resume and folder.exists:
             recipe = folder.recipe()
@@ -141,9 +145,8 @@ class TrainingRun:
             return recipe
         if command.recipe is None:
             return folder.recipe()
-        make_source(command.recipe)
+        folder.check_free()
         choose_device(command.recipe.training.device)
-        folder.create(command.recipe)
         return command.recipe
 
     def _prepare_data(self, recipe: Recipe) -> Generator[Moment, None, Dataset]:
