@@ -133,6 +133,12 @@ class Training(Section):
         gt=0,
         le=0.05,
     )
+    optimizer: Literal["muon", "adam"] = setting(
+        "muon", "Optimizer", "Muon makes its steps orthogonal and learns faster per image; Adam is the usual one."
+    )
+    matrix_rate: float = setting(
+        3.0, "Matrix rate", "Muon's step for matrices, as a multiple of the learning rate.", gt=0, le=100
+    )
     warmup: float = setting(0.02, "Warm-up", "Share of the steps over which the rate rises from 0.", ge=0, le=1)
     decay: float = setting(0.4, "Decay", "Share of the steps over which the rate falls to 0.", ge=0, le=1)
     weight_decay: float = setting(0.0, "Weight decay", "Pull of the weights towards 0.", ge=0, le=1)

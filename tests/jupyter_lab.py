@@ -24,13 +24,15 @@ import tempfile
 import threading
 import urllib.request
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 CHROMIUM_ARGS = [
@@ -152,7 +154,7 @@ def lab(
         "--LabApp.extension_manager=readonly",
         "--LabServerApp.extra_labextensions_path=[]",
     ]
-    process = subprocess.Popen(  # noqa: S603
+    process = subprocess.Popen(
         command,
         cwd=root,
         text=True,

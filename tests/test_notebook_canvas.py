@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from jupyter_lab import Notebook, Server, browser, lab, open_notebook
-from playwright.sync_api import Browser
-
 from imagen_workbench.workbench.notebook.canvas import FilmStrip, ImageCanvas, LossPlot, thin
+from jupyter_lab import Notebook, Server, browser, lab, open_notebook
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Browser
 
 # ---- frames, with a page that the test plays ----------------------------------------------------------------
 

@@ -166,8 +166,8 @@ def _cache_folder(source: Source, scheme: ConditioningScheme, settings: Data) ->
 
 def _to_cache(folder: Path, dataset: Dataset) -> None:
     """A cache that cannot be written is no reason to fail: the next run decodes again."""
-    remove_folder(folder)
     try:
+        remove_folder(folder)
         with folder_atomically(folder) as unfinished:
             for name in ("pixels", "prepared", "labels"):
                 buffer = io.BytesIO()
@@ -184,25 +184,32 @@ def _to_cache(folder: Path, dataset: Dataset) -> None:
         return
 
 
+def _array(path: Path) -> np.ndarray:
+    with path.open("rb") as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
+
+
 def _from_cache(folder: Path, settings: Data) -> Dataset | None:
     """The cached dataset with the split of these settings; None where there is none, or it is damaged."""
     try:
         index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-        pixels = np.load(folder / "pixels.npy", mmap_mode="r", allow_pickle=False)
-        prepared, labels = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("prepared", "labels"))
-        if not len(pixels) == len(prepared) == len(labels) == len(index["hashes"]):
+        pixels = np.lib.format.open_memmap(folder / "pixels.npy", mode="r")
+        prepared, labels = (_array(folder / f"{name}.npy") for name in ("prepared", "labels"))
+        hashes, names, classes = (tuple(index[name]) for name in ("hashes", "names", "classes"))
+        aside = tuple((name, reason) for name, reason in index["set_aside"])
+        if not len(pixels) == len(prepared) == len(labels) == len(hashes) == len(names):
             return None
-    except (OSError, ValueError, KeyError):
+    except Exception:  # noqa: BLE001 - however it is damaged, the images are decoded again
         return None
-    train, held_out = split(index["hashes"], settings.validation)
+    train, held_out = split(hashes, settings.validation)
     return Dataset(
         pixels,
         prepared,
         labels,
         train,
         held_out,
-        tuple(index["hashes"]),
-        tuple(index["names"]),
-        tuple((name, reason) for name, reason in index["set_aside"]),
-        tuple(index["classes"]),
+        hashes,
+        names,
+        aside,
+        classes,
     )

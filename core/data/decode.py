@@ -24,9 +24,8 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 def to_pixels(image: Image.Image | np.ndarray | Path, settings: Data) -> np.ndarray:
     """→ [c h w] uint8. Raises DataError with the reason where it cannot be done."""
-    opened = _opened(image)
+    upright = _upright(image)
     try:
-        upright = ImageOps.exif_transpose(opened)
         converted = _converted(upright, settings.channels)
         fitted = _fitted(converted, settings.size, settings.fit)
     except (OSError, SyntaxError, ValueError, MemoryError) as error:
@@ -35,23 +34,26 @@ def to_pixels(image: Image.Image | np.ndarray | Path, settings: Data) -> np.ndar
     return np.ascontiguousarray(array[None] if array.ndim == 2 else array.transpose(2, 0, 1))
 
 
-def _opened(image: Image.Image | np.ndarray | Path) -> Image.Image:
-    if isinstance(image, Image.Image):
-        return image
+def _upright(image: Image.Image | np.ndarray | Path) -> Image.Image:
+    """The whole image, turned as it was taken."""
     if isinstance(image, np.ndarray):
         return _from_array(image)
-    path = Path(image)
     try:
-        if path.stat().st_size == 0:
-            raise DataError("the file is empty")
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            opened = Image.open(path)
-            opened.load()
+        return ImageOps.exif_transpose(image) if isinstance(image, Image.Image) else _read(Path(image))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         reason = "not an image that Pillow knows" if "cannot identify" in str(error) else str(error)
         raise DataError(f"cannot be read: {reason}") from error
-    return opened
+
+
+def _read(path: Path) -> Image.Image:
+    """The first frame of a file, which is closed again."""
+    if path.stat().st_size == 0:
+        raise DataError("the file is empty")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with Image.open(path) as opened:
+            opened.load()
+            return ImageOps.exif_transpose(opened)
 
 
 def _from_array(array: np.ndarray) -> Image.Image:

@@ -33,7 +33,8 @@ class ClassifierFree:
             if w == 0:
                 return denoise(x, sigma, cond.without())
             both = Condition.join(cond, cond.without())
-            with_it, without = denoise(torch.cat([x, x]), torch.cat([sigma, sigma]), both).chunk(2)
+            levels = sigma.expand(len(x))
+            with_it, without = denoise(torch.cat([x, x]), torch.cat([levels, levels]), both).chunk(2)
             return without + w * (with_it - without)
 
         return guided

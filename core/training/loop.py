@@ -19,7 +19,7 @@ from ..randomness import generator
 from ..schedule import lognormal, stratified
 from . import ema
 from .losses import by_band, denoising_loss
-from .optimizers import adam, learning_rate, load_state_tensors, state_tensors
+from .optimizers import learning_rate, load_state_tensors, make_optimizer, state_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
@@ -48,7 +48,7 @@ class TrainingState:
     def begin(cls, model: DenoisingModel, recipe: Recipe) -> TrainingState:
         """The state before the first step; the average starts as the weights."""
         weights = {name: tensor.detach().clone() for name, tensor in model.named_parameters()}
-        return cls(model, adam(model, recipe.training), {ema.name_of(recipe.training.ema): weights})
+        return cls(model, make_optimizer(model, recipe.training), {ema.name_of(recipe.training.ema): weights})
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """All tensors, by file: `weights`, `ema-LENGTH`, `optimizer`."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..errors import ModelError
+from .muon import Muon, groups_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,8 +17,10 @@ if TYPE_CHECKING:
     from ..recipe import Training
 
 
-def adam(model: nn.Module, settings: Training) -> torch.optim.AdamW:
-    """AdamW with betas (0.9, 0.99), which suits the changing gradients of denoising better than 0.999."""
+def make_optimizer(model: nn.Module, settings: Training) -> torch.optim.Optimizer:
+    """Muon, or AdamW with betas (0.9, 0.99), which suit the changing gradients of denoising better than 0.999."""
+    if settings.optimizer == "muon":
+        return Muon(groups_of(model, settings.matrix_rate), settings.learning_rate, settings.weight_decay)
     return torch.optim.AdamW(
         model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.99), eps=1e-8, weight_decay=settings.weight_decay
     )

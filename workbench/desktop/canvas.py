@@ -1,5 +1,6 @@
 """The grid of images in the middle: pixel-exact, selectable, still while previews stream in."""
 
+# ruff: noqa: ARG002 (Qt hands every handler its event)
 from __future__ import annotations
 
 import math
@@ -69,7 +70,7 @@ def fit(count: int, height: int, width: int, room: QSize, ratio: float) -> Layou
 
 
 def _placed(
-    columns: int, rows: int, scale: float, gap: int, height: int, width: int, room: QSize, ratio: float
+    columns: int, rows: int, scale: float, gap: int, height: int, width: int, room: QSize, ratio: float,
 ) -> Layout:
     cell_width, cell_height = max(1, round(width * scale)) / ratio, max(1, round(height * scale)) / ratio
     across, down = columns * (cell_width + gap) - gap, rows * (cell_height + gap) - gap
@@ -185,7 +186,8 @@ class ImageGrid(QWidget):
             if len(self._images) > 1 and 0 <= self._selected < len(self._images):
                 wide = layout.gap >= 8
                 color = look.color("accent")
-                exact.outline(layout.cell(self._selected), color, gap=2 if wide else 0, width=2 if layout.gap > 1 else 1)
+                line = 2 if layout.gap > 1 else 1
+                exact.outline(layout.cell(self._selected), color, gap=2 if wide else 0, width=line)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)

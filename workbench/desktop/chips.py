@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QMargins, QPoint, QRect, QSignalBlocker, QSize, Qt, Signal
+from PySide6.QtGui import QFontMetrics
 from PySide6.QtWidgets import QLayout, QLayoutItem, QSizePolicy, QWidget
 
 from . import theme
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from PySide6.QtGui import QKeyEvent
 
 GAP = 5
-NARROWEST = 46
+NARROWEST, WIDEST = 46, 220
 
 
 class FlowLayout(QLayout):
@@ -58,7 +59,7 @@ class FlowLayout(QLayout):
 
     def minimumSize(self) -> QSize:
         sizes = [item.minimumSize() for item in self._items]
-        return QSize(max((size.width() for size in sizes), default=0), max((size.height() for size in sizes), default=0))
+        return QSize(*(max(sides, default=0) for sides in ([s.width() for s in sizes], [s.height() for s in sizes])))
 
     def _place(self, rect: QRect, *, move: bool) -> int:
         """Height that the items need in this width; moves them there if asked."""
@@ -86,7 +87,7 @@ class Chips(QWidget):
     edited = Signal(tuple)
 
     def __init__(
-        self, choices: Sequence[str] = (), *, several: bool = True, each: str = "", name: str = "", label: str = ""
+        self, choices: Sequence[str] = (), *, several: bool = True, each: str = "", name: str = "", label: str = "",
     ) -> None:
         super().__init__()
         self.setObjectName(name)
@@ -141,10 +142,14 @@ class Chips(QWidget):
         return [*self._chips, *([self._each] if self._each else [])]
 
     def _make(self, text: str, width: int) -> Button:
-        chip = Button(text.replace("&", "&&"), kind="chip", name=f"{self.objectName()}-{text}" if self.objectName() else "")
+        bold = QFontMetrics(theme.font(bold=True))
+        shown = bold.elidedText(text, Qt.TextElideMode.ElideRight, WIDEST - 24)
+        help = text if shown != text else ""
+        name = f"{self.objectName()}-{text}" if self.objectName() else ""
+        chip = Button(shown.replace("&", "&&"), kind="chip", name=name, help=help)
         chip.setParent(self)
         # wide enough for its bold self, so that choosing moves nothing
-        chip.setFixedSize(width or min(theme.text_width(text, bold=True) + 24, 260), theme.FIELD)
+        chip.setFixedSize(width or bold.horizontalAdvance(shown) + 24, theme.FIELD)
         chip.setAccessibleName(f"{self._label} {text}".strip())
         chip.clicked.connect(self._clicked)
         self._flow.addWidget(chip)

@@ -1,5 +1,6 @@
 """Controls for settings, one a row: choice, text, switch (see `rows` for what they share, `number` for numbers)."""
 
+# ruff: noqa: ARG002 (Qt hands every handler its event)
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
@@ -41,7 +42,7 @@ class Combo(QComboBox):
         if not self.isEditable():
             room = self.width() - 8 - 24
             option.currentText = self.fontMetrics().elidedText(  # type: ignore[attr-defined]
-                self.currentText(), Qt.TextElideMode.ElideRight, room
+                self.currentText(), Qt.TextElideMode.ElideRight, room,
             )
             painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
         where = QRectF(self.width() - 20, (self.height() - 14) / 2, 14, 14)
@@ -111,11 +112,12 @@ class ChoiceControl(Control):
     def _make_searchable(self, *, searched: bool) -> None:
         self.combo.setEditable(searched)
         line, completer = self.combo.lineEdit(), self.combo.completer()
-        if line is None or completer is None:
+        popup = completer.popup() if completer is not None else None
+        if line is None or completer is None or popup is None:
             return
         completer.setCompletionMode(QCompleter.CompletionMode.PopupCompletion)
         completer.setFilterMode(Qt.MatchFlag.MatchContains)
-        completer.popup().setObjectName("choices")
+        popup.setObjectName("choices")
         line.setAccessibleName(self._label_text)
         line.editingFinished.connect(self._search_ended)
 
@@ -129,7 +131,8 @@ class ChoiceControl(Control):
         """Return, or leaving: takes the best match of what was typed, or puts the old text back."""
         typed = self.combo.currentText().casefold().strip()
         texts = [text.casefold() for _, text in self._choices]
-        matches = [at for at, text in enumerate(texts) if text == typed] or [at for at, text in enumerate(texts) if typed and typed in text]
+        matches = [at for at, text in enumerate(texts) if text == typed]
+        matches += [at for at, text in enumerate(texts) if typed and typed in text]
         if matches and self._choices[matches[0]][0] != self._value:
             with QSignalBlocker(self.combo):
                 self.combo.setCurrentIndex(matches[0])
@@ -226,7 +229,7 @@ class SwitchControl(Control):
     """Yes or no."""
 
     def __init__(
-        self, label: str, *, name: str = "", help: str = "", note: str = "", label_width: int = theme.LABEL_WIDTH
+        self, label: str, *, name: str = "", help: str = "", note: str = "", label_width: int = theme.LABEL_WIDTH,
     ) -> None:
         super().__init__(label, name=name, help=help, note=note, label_width=label_width, note_indent=label_width)
         self.box = Box()

@@ -1,5 +1,6 @@
 """The film strip: how one image came out of noise, step by step; x_t above, x̂_0 below, σ under both."""
 
+# ruff: noqa: ARG002 (Qt hands every handler its event)
 from __future__ import annotations
 
 from typing import TYPE_CHECKING

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import bisect
 import math
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QSignalBlocker, Signal
-from PySide6.QtWidgets import QWidget
 
 from . import theme
 from .parts import Button, Slider, Text
 from .rows import Control, Field, read_number
+
+if TYPE_CHECKING:
+    from PySide6.QtWidgets import QWidget
 
 
 class NumberControl(Control):
@@ -150,13 +153,17 @@ class SeedControl(Control):
     rolled = Signal()
     lock_toggled = Signal(bool)
 
-    def __init__(self, label: str = "Seed", *, name: str = "", help: str = "", label_width: int = theme.LABEL_WIDTH) -> None:
+    def __init__(
+        self, label: str = "Seed", *, name: str = "", help: str = "", label_width: int = theme.LABEL_WIDTH,
+    ) -> None:
         super().__init__(label, name=name, help=help, label_width=label_width)
         self._value = self._answered = 0
         self.field = Field(64, right=True, name=f"{name}-field" if name else "")
-        self.dice = Button(kind="icon", icon="dice", name=f"{name}-dice" if name else "", help="Roll another seed and draw.")
+        self.dice = Button(
+            kind="icon", icon="dice", name=f"{name}-dice" if name else "", help="Roll another seed and draw.",
+        )
         self.lock = Button(
-            "Lock", kind="toggle", name=f"{name}-lock" if name else "", help="While locked, Draw keeps this seed."
+            "Lock", kind="toggle", name=f"{name}-lock" if name else "", help="While locked, Draw keeps this seed.",
         )
         for widget, gap in ((self.field, 6), (self.dice, 6), (self.lock, 0)):
             self.line.addWidget(widget)

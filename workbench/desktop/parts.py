@@ -1,5 +1,6 @@
 """Small parts that everything else is built from: texts that shorten themselves, buttons, a slider."""
 
+# ruff: noqa: ARG002 (Qt hands every handler its event)
 from __future__ import annotations
 
 import html
@@ -107,7 +108,7 @@ class RowLabel(Text):
     def is_changed(self) -> bool:
         return self._is_changed
 
-    def mark_changed(self, changed: bool) -> None:
+    def mark_changed(self, changed: bool) -> None:  # noqa: FBT001
         if changed != self._is_changed:
             self._is_changed = changed
             self._refit()

@@ -48,7 +48,7 @@ class Exact:
         self._painter, self._ratio = painter, ratio
         painter.save()
         painter.scale(1 / ratio, 1 / ratio)
-        painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform, False)
+        painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform, on=False)
 
     def __enter__(self) -> Exact:
         return self
@@ -58,14 +58,13 @@ class Exact:
 
     def device(self, rect: QRectF) -> QRect:
         """The rectangle in device pixels."""
-        ratio = self._ratio
-        return QRect(round(rect.x() * ratio), round(rect.y() * ratio), round(rect.width() * ratio), round(rect.height() * ratio))
+        return QRect(*(round(side * self._ratio) for side in (rect.x(), rect.y(), rect.width(), rect.height())))
 
     def image(self, image: QImage, rect: QRectF) -> None:
         """Draws an image into a rectangle: nearest neighbour when it grows, smooth when it must shrink."""
         where = self.device(rect)
         if where.width() < image.width() or where.height() < image.height():
-            image = image.scaled(where.size(), Qt.AspectRatioMode.IgnoreAspectRatio, Qt.TransformationMode.SmoothTransformation)
+            image = shrunk([image], where.width(), where.height())[0]
         self._painter.drawImage(where, image)
 
     def outline(self, rect: QRectF, color: object, *, gap: float = 2, width: float = 2) -> None:
@@ -91,7 +90,10 @@ def shrunk(images: Sequence[QImage], width: int, height: int) -> list[QImage]:
 
 
 def evenly(count: int, room: int, always: Iterable[int] = ()) -> list[int]:
-    """Which of `count` things to show where `room` fit: first, last, evenly between; the nearest gives way to `always`."""
+    """Which of `count` things to show where `room` fit: first, last and evenly between.
+
+    Those in `always` take the place of the nearest.
+    """
     if count <= room:
         return list(range(count))
     if room <= 1:

@@ -1,5 +1,6 @@
 """Curves and figures of training: the loss over steps, the loss by noise level, single figures."""
 
+# ruff: noqa: ARG002 (Qt hands every handler its event)
 from __future__ import annotations
 
 import math
@@ -9,7 +10,7 @@ import numpy as np
 import pyqtgraph as pg
 from PySide6.QtCore import QEvent, QRectF, QSize, Qt
 from PySide6.QtGui import QColor, QPainter
-from PySide6.QtWidgets import QHBoxLayout, QSizePolicy, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QSizePolicy, QStackedLayout, QVBoxLayout, QWidget
 
 from . import theme
 from .parts import Text
@@ -74,7 +75,7 @@ class LossPlot(QWidget):
 
     SERIES = (("smoothed", 0), ("held out", 1), ("each step", -1))
 
-    def __init__(self, title: str = "Loss", name: str = "") -> None:
+    def __init__(self, title: str = "Loss", name: str = "", empty: str = "") -> None:
         super().__init__()
         self.setObjectName(name)
         self.setAccessibleName(title)
@@ -95,7 +96,7 @@ class LossPlot(QWidget):
         self.plot.hideButtons()
         self.plot.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.plot.setMinimumSize(QSize(200, 120))
-        self.plot.getPlotItem().setContentsMargins(0, 4, 8, 0)
+        self.plot.plotItem.setContentsMargins(0, 4, 8, 0)
         box = self.plot.getViewBox()
         box.setDefaultPadding(0)
         box.disableAutoRange()
@@ -109,18 +110,26 @@ class LossPlot(QWidget):
         self._each = self.plot.plot(connect="finite")
         self._held = self.plot.plot(connect="finite")
         self._smoothed = self.plot.plot(connect="finite")
-        self._empty = Text("", tone="quiet")
+        self._empty = Text(empty, tone="quiet")
+        self._empty.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self._pages = QStackedLayout()
+        self._pages.addWidget(self._empty)
+        self._pages.addWidget(self.plot)
         body = QVBoxLayout(self)
         body.setContentsMargins(0, 0, 0, 0)
         body.setSpacing(theme.S)
         body.addLayout(head)
-        body.addWidget(self.plot, 1)
+        body.addLayout(self._pages, 1)
         self._look: tuple[theme.Tokens, float] | None = None
         self._restyle()
         self.show_curves(*(np.zeros(0),) * 5)
 
+    def show_empty_text(self, text: str) -> None:
+        """What stands here while there are no curves."""
+        self._empty.show_text(text)
+
     def show_curves(
-        self, steps: np.ndarray, loss: np.ndarray, smoothed: np.ndarray, held_steps: np.ndarray, held: np.ndarray
+        self, steps: np.ndarray, loss: np.ndarray, smoothed: np.ndarray, held_steps: np.ndarray, held: np.ndarray,
     ) -> None:
         """Shows the curves: each step's loss and its smoothed course at `steps` [p], the held-out loss [q]."""
         each, smooth, apart = _log(loss), _log(smoothed), _log(held)
@@ -129,14 +138,16 @@ class LossPlot(QWidget):
         self._held.setData(held_steps, apart)
         heights = np.concatenate([smooth, apart, each])
         heights = heights[np.isfinite(heights)]
-        for axis in ("left", "bottom"):
-            self.plot.getAxis(axis).setStyle(showValues=bool(heights.size))
+        self._pages.setCurrentWidget(self.plot if heights.size else self._empty)
         if heights.size:
             # single wild steps may leave the picture; the two curves that are read may not
-            kept = np.concatenate([smooth[np.isfinite(smooth)], apart[np.isfinite(apart)], np.percentile(heights, (1, 99))])
+            read = np.concatenate([smooth, apart])
+            kept = np.concatenate([read[np.isfinite(read)], np.percentile(heights, (1, 99))])
             low, high = _rounded(float(kept.min()), float(kept.max()))
             last = max(float(steps[-1]) if steps.size else 1.0, float(held_steps[-1]) if held_steps.size else 1.0, 1.0)
-            self.plot.setRange(xRange=(0, last), yRange=(low, high), padding=0)
+            box = self.plot.getViewBox()
+            box.setXRange(0, last, padding=0)
+            box.setYRange(low, high, padding=0)
 
     def _restyle(self) -> None:
         look, ratio = theme.tokens(), self.devicePixelRatioF()
@@ -188,7 +199,8 @@ def _rounded(low: float, high: float) -> tuple[float, float]:
     """The range widened to round numbers (log10 in and out), so that its ends are labelled."""
     if high - low < 0.05:
         low, high = low - 0.05, high + 0.05
-    ends = [decade + math.log10(m) for decade in range(math.floor(low) - 1, math.ceil(high) + 1) for m in MANTISSAS[3]]
+    decades = range(math.floor(low) - 1, math.ceil(high) + 1)
+    ends = [decade + math.log10(mantissa) for decade in decades for mantissa in MANTISSAS[2]]
     return max((end for end in ends if end <= low), default=low), min((end for end in ends if end >= high), default=high)
 
 
@@ -250,7 +262,7 @@ class Figure(QWidget):
         super().__init__()
         self.setObjectName(name)
         self.setAccessibleName(label)
-        self.value = Text(value, size=theme.FIGURE, bold=True)
+        self.value = Text(value or "–", size=theme.FIGURE, bold=True)
         self.label = Text(label, tone="quiet", size=theme.NOTE)
         self.label.set_help(help)
         body = QVBoxLayout(self)

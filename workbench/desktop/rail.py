@@ -1,5 +1,6 @@
 """The frame around a place: the rail on the left, the bar on top, the status line at the bottom."""
 
+# ruff: noqa: ARG002 (Qt hands every handler its event)
 from __future__ import annotations
 
 from typing import TYPE_CHECKING

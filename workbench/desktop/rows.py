@@ -153,6 +153,6 @@ class Control(QWidget):
         if not self.error:
             self.message.show_text(text)
 
-    def mark_changed(self, changed: bool) -> None:
+    def mark_changed(self, changed: bool) -> None:  # noqa: FBT001
         """The dot after the label: the value is not the default."""
         self.label.mark_changed(changed)

@@ -1,5 +1,6 @@
 """The same seeds over training: a column for each time they were drawn, a row for each seed."""
 
+# ruff: noqa: ARG002 (Qt hands every handler its event)
 from __future__ import annotations
 
 import math
@@ -25,7 +26,7 @@ SMALLEST, LARGEST = 6, 64
 
 
 def thinned(count: int, room: int) -> list[int]:
-    """Every k-th of `count` columns, and the newest: as many as fit, so that columns keep their places as long as they can."""
+    """Every k-th of `count` columns and the newest, k as small as fits: columns keep their places while they can."""
     stride = max(1, math.ceil((count - 1) / max(1, room - 1))) if count > 1 else 1
     shown = list(range(0, count, stride))
     if shown and shown[-1] != count - 1:
@@ -105,7 +106,8 @@ class SeedTable(QWidget):
             least = max(self._cell[0] + GAP, widest + GAP)
             fit = max(2, int((self.width() + least - self._cell[0]) // least))
             self._shown = thinned(len(self._steps), fit)
-            down = max(self._cell[1] + ROW_GAP, min((self.height() - HEAD) / seeds, self._cell[1] + WIDEST_ROW_GAP))
+            tallest = self._cell[1] + WIDEST_ROW_GAP
+            down = max(self._cell[1] + ROW_GAP, min((self.height() - HEAD) / seeds, tallest))
             self._pitch = (round(least * ratio) / ratio, round(down * ratio) / ratio)
         self.update()
 

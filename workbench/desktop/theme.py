@@ -118,7 +118,7 @@ def text_width(text: str, size: int = BODY, *, bold: bool = False) -> int:
     return QFontMetrics(font(size, bold=bold)).horizontalAdvance(text)
 
 
-def apply(app: QApplication, dark: bool | None = None) -> None:
+def apply(app: QApplication, dark: bool | None = None) -> None:  # noqa: FBT001
     """Gives the application its look. dark: None follows the system's colours, now and later."""
     for follower in app.findChildren(_Follower):
         follower.end()

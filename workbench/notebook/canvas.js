@@ -15,13 +15,10 @@ const clamp = (i, n) => Math.max(0, Math.min(n - 1, i));
 
 const fill = (text, values) => text.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
 
-// Colours come from canvas.css; a canvas needs them resolved, and only an element resolves them.
+// Colours come from canvas.css, with JupyterLab's own already put in.
 function palette(root) {
-  const probe = root.querySelector("i"), known = {};
-  return (name) => {
-    probe.style.color = `var(--iw-${name})`;
-    return (known[name] ??= getComputedStyle(probe).color);
-  };
+  const style = getComputedStyle(root);
+  return (name) => style.getPropertyValue(`--iw-${name}`).trim();
 }
 
 // images: { n, h, w, c, pixels }; returns draw(i, x, y, scale), which paints image i with its corner at x, y.
@@ -341,14 +338,17 @@ export default () => {
       const root = document.createElement("div");
       root.className = `imagen-workbench iw-view iw-${model.get("_kind")}`;
       root.dataset.lmSuppressShortcuts = "true"; // arrow keys are ours, not the notebook's
-      root.innerHTML = '<canvas hidden></canvas><div class="iw-empty"></div><i hidden></i>';
+      root.innerHTML = '<canvas hidden></canvas><div class="iw-empty"></div>';
       el.append(root);
       const canvas = root.querySelector("canvas"), empty = root.querySelector(".iw-empty");
-      let scene = null;
+      let scene = null, across = 0;
 
       function paint() {
-        const dpr = window.devicePixelRatio || 1, width = Math.floor(root.clientWidth * dpr);
-        if (!width) return; // not in the page, or folded away: the observer calls again
+        // While JupyterLab changes its theme, nothing has a width; the last one is still right, or the observer
+        // calls again, as it does for a view that is not in the page yet.
+        across = root.clientWidth || across;
+        const dpr = window.devicePixelRatio || 1, width = Math.floor(across * dpr);
+        if (!width) return;
         canvas.hidden = !frame?.n;
         empty.hidden = !canvas.hidden;
         empty.textContent = model.get("empty");

@@ -8,9 +8,8 @@ or none, never makes a queue grow. `show` may be called from any thread, also wh
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
-from importlib import resources
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import anywidget
 import numpy as np
@@ -18,13 +17,16 @@ import traitlets
 
 from .comms import answer_while_busy
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
 IN_FLIGHT = 2  # one being painted, one on the way: a third would only be older when it is seen
 POINTS = 800  # bins of a curve: about one per pixel of a panel
 
 
 def _asset(name: str) -> str:
     # the text, not the path: anywidget would watch a path with a thread of its own
-    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
 class FrameWidget(anywidget.AnyWidget):
@@ -36,11 +38,12 @@ class FrameWidget(anywidget.AnyWidget):
     empty = traitlets.Unicode(help="what stands here before the first frame").tag(sync=True)
 
     def __init__(self, **traits: Any):
-        self._gate = threading.Lock()  # around the four names below, and sending, so that frames keep their order
+        self._gate = threading.Lock()  # around the names below, and sending, so that frames keep their order
         self._latest: tuple[dict[str, Any], list[bytes]] | None = None
         self._wanted = False  # the latest is yet to be sent
         self._sent = 0  # numbers of frames, from 1
         self._confirmed = 0
+        self._live: bool | None = None
         super().__init__(**traits)
         self.on_msg(self._on_message)
         answer_while_busy(self)
@@ -63,7 +66,9 @@ class FrameWidget(anywidget.AnyWidget):
 
     def _on_message(self, _widget: object, content: Mapping[str, Any], _buffers: object) -> None:
         """From the page, on the subshell's thread: `painted` a frame (and all before), or `hello`."""
+        beside_main = threading.current_thread() is not threading.main_thread()
         with self._gate:
+            self._live = bool(self._live) or beside_main
             match content.get("kind"):
                 case "painted":
                     self._confirmed = max(self._confirmed, min(int(content["frame"]), self._sent))
@@ -71,6 +76,15 @@ class FrameWidget(anywidget.AnyWidget):
                     self._confirmed = self._sent
                     self._wanted = self._latest is not None
             self._send_wanted()
+
+    @property
+    def live(self) -> bool | None:
+        """Whether the page is heard while a cell runs; None before the first frame was painted.
+
+        False: its messages come on the main thread, so the kernel or the page knows no subshells.
+        """
+        with self._gate:
+            return self._live if self._confirmed else None
 
     @property
     def frames(self) -> tuple[int, int]:

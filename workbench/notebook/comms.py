@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import ipywidgets
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import ipywidgets
 
 REPLY_ROUTE = "_reply_subshell_for"  # ipykernel.comm.comm.BaseComm, 7.4
 

@@ -69,6 +69,7 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "training.steps",
             "training.batch",
             "training.learning_rate",
+            "training.optimizer",
             "training.ema",
             "training.checkpoint_every",
             "training.preview_every",

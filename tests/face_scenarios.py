@@ -1,0 +1,455 @@
+"""What a person does in either face: one suite, which each face runs with a driver of its real controls.
+
+A scenario operates controls by name and looks at what the engine was asked and at what the face shows; so a control
+that is not connected fails it. `Face` is the driver that a face's tests supply.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pytest
+from imagen_workbench.core.commands import LIVE, Draw, OpenModel, ShowData, Train
+from imagen_workbench.core.events import Phase
+from imagen_workbench.core.runs.picture import read_recipe
+from imagen_workbench.core.worker import Worker
+from imagen_workbench.workbench.presenters.training import GROUPS
+from scripted_engine import ScriptedEngine
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    from imagen_workbench.workbench.presenters.bench import Bench
+
+
+class Face(ABC):
+    """A face with its real controls. The worker is turned by hand (`work`), on the test's own thread.
+
+    Controls of Draw: model, condition, count, seed, roll-seed, lock-seed, sampler, steps, guidance, draw, save.
+    Controls of Train: recipe, undo, every dotted key of the form, start, pause, resume, stop, draw-live.
+    """
+
+    def __init__(self) -> None:
+        self.engine: ScriptedEngine | None = None
+        self.worker = Worker(self._make_engine)
+
+    def _make_engine(self, emit: Any) -> ScriptedEngine:
+        self.engine = ScriptedEngine(emit)
+        return self.engine
+
+    @property
+    @abstractmethod
+    def bench(self) -> Bench: ...
+
+    @abstractmethod
+    def settle(self) -> None:
+        """Lets the face handle all that waits: events of the worker, of its toolkit, and timers that are due."""
+
+    @abstractmethod
+    def go_to(self, place: str) -> None:
+        """Opens `draw` or `train`, as a person does."""
+
+    @abstractmethod
+    def type_into(self, name: str, text: str) -> None:
+        """Types into the control's field and leaves it."""
+
+    @abstractmethod
+    def slide(self, name: str, value: float) -> None:
+        """Moves the control's slider as near to the value as it goes."""
+
+    @abstractmethod
+    def choose(self, name: str, choice: str) -> None:
+        """Picks from a list, or presses a chip."""
+
+    @abstractmethod
+    def click(self, name: str) -> None:
+        """Presses a button. Fails where it cannot be pressed."""
+
+    @abstractmethod
+    def is_enabled(self, name: str) -> bool: ...
+
+    @abstractmethod
+    def shown(self, name: str) -> str:
+        """What the control shows as its value."""
+
+    @abstractmethod
+    def error_at(self, name: str) -> str:
+        """The words at the control, empty where there is no error."""
+
+    @abstractmethod
+    def grid(self) -> np.ndarray | None:
+        """The images [n h w c] that the grid shows."""
+
+    @abstractmethod
+    def film_columns(self) -> int:
+        """How many steps the film strip shows."""
+
+    @abstractmethod
+    def click_image(self, index: int) -> None: ...
+
+    @abstractmethod
+    def click_film(self, column: int) -> None: ...
+
+    @abstractmethod
+    def seed_steps(self) -> list[int]:
+        """The steps in the table of fixed seeds."""
+
+    @abstractmethod
+    def loss_points(self) -> int:
+        """How many points the smoothed curve has."""
+
+    @abstractmethod
+    def data_words(self) -> str:
+        """What is said about the data."""
+
+    @abstractmethod
+    def data_images(self) -> int:
+        """How many pictures of the data are shown."""
+
+    @abstractmethod
+    def problem(self) -> str:
+        """The failure that is shown on the present place, empty where there is none."""
+
+    @abstractmethod
+    def status(self) -> str:
+        """The whole status line."""
+
+    @abstractmethod
+    def save_picture(self, path: Path) -> None:
+        """Saves the grid, as a person does."""
+
+    # --- the worker, by hand -----------------------------------------------------------------------
+
+    def work(self, turns: int = 1_000) -> None:
+        """Turns the worker until it rests, or so many times, and lets the face see it."""
+        for _ in range(turns):
+            if not self.worker.turn():
+                break
+        self.settle()
+
+    def asked(self, kind: type[Any]) -> Any:
+        assert self.engine is not None
+        return self.engine.newest(kind)
+
+    def begin(self) -> None:
+        """What opening the face does, until the first pictures are there."""
+        self.bench.start()
+        self.work()
+        self.work()
+
+
+class FaceScenarios:
+    """Subclasses give the fixture `face`."""
+
+    @pytest.fixture
+    def ready(self, face: Face) -> Face:
+        face.begin()
+        return face
+
+    # --- Draw -------------------------------------------------------------------------------------
+
+    def test_first_start_draws_eight_guided_images(self, face: Face) -> None:
+        face.begin()
+        assert face.asked(OpenModel).model == "digits"
+        asked = face.asked(Draw)
+        assert asked.count == 8
+        assert asked.sampling.guidance > 1
+        shown = face.grid()
+        assert shown is not None
+        assert shown.shape[0] == 8
+        assert "1.1 M weights" in face.shown("model-facts")
+        assert face.film_columns() == 3
+
+    def test_previews_are_shown_before_the_draw_ends(self, ready: Face) -> None:
+        ready.type_into("seed", "60")
+        ready.work(2)
+        first = ready.grid()
+        assert first is not None
+        assert int(first[0, 4, 4, 0]) in (40, 41)
+        ready.work()
+        last = ready.grid()
+        assert last is not None
+        assert int(last[0, 4, 4, 0]) == 80
+
+    NUMBERS: ClassVar = [("count", "12", 12), ("steps", "7", 7), ("guidance", "3.5", 3.5), ("seed", "99", 99)]
+
+    @pytest.mark.parametrize(("name", "text", "value"), NUMBERS)
+    def test_typing_a_number_redraws_with_it(self, ready: Face, name: str, text: str, value: float) -> None:
+        ready.type_into(name, text)
+        ready.work()
+        asked = ready.asked(Draw)
+        assert (asked.count if name == "count" else getattr(asked.sampling, name)) == value
+        assert float(ready.shown(name).replace(",", "")) == value
+        assert not ready.error_at(name)
+
+    @pytest.mark.parametrize(("name", "value"), [("count", 16), ("steps", 30), ("guidance", 4.0)])
+    def test_moving_a_slider_redraws_with_it(self, ready: Face, name: str, value: float) -> None:
+        before = ready.asked(Draw).ticket
+        ready.slide(name, value)
+        ready.work()
+        asked = ready.asked(Draw)
+        assert asked.ticket > before
+        assert (asked.count if name == "count" else getattr(asked.sampling, name)) == pytest.approx(value, rel=0.05)
+
+    def test_a_wrong_number_is_named_at_its_field_and_nothing_is_lost(self, ready: Face) -> None:
+        before = ready.asked(Draw)
+        ready.type_into("guidance", "99")
+        ready.work()
+        assert "20" in ready.error_at("guidance")
+        assert ready.asked(Draw) == before
+        assert not ready.is_enabled("draw")
+        ready.type_into("guidance", "2")
+        ready.work()
+        assert not ready.error_at("guidance")
+        assert ready.asked(Draw).sampling.guidance == 2
+
+    def test_conditions_are_chips(self, ready: Face) -> None:
+        ready.choose("condition", "7")
+        ready.work()
+        assert ready.asked(Draw).conditions == ("7",)
+        ready.choose("condition", "each in turn")
+        ready.work()
+        assert ready.asked(Draw).conditions == ()
+
+    def test_sampler_is_chosen(self, ready: Face) -> None:
+        for sampler in ("euler", "dpmpp-2m", "heun"):
+            ready.choose("sampler", sampler)
+            ready.work()
+            assert ready.asked(Draw).sampling.sampler == sampler
+
+    def test_the_dice_take_another_seed(self, ready: Face) -> None:
+        ready.type_into("seed", "5")
+        ready.work()
+        ready.click("roll-seed")
+        ready.work()
+        assert ready.asked(Draw).sampling.seed != 5
+        assert ready.shown("seed") == str(ready.asked(Draw).sampling.seed)
+
+    def test_draw_keeps_a_locked_seed_and_rolls_an_unlocked_one(self, ready: Face) -> None:
+        ready.type_into("seed", "5")
+        ready.work()
+        ready.click("draw")
+        ready.work()
+        assert ready.asked(Draw).sampling.seed == 5
+        ready.click("lock-seed")
+        ready.work()
+        ready.click("draw")
+        ready.work()
+        assert ready.asked(Draw).sampling.seed != 5
+
+    def test_the_newest_request_wins(self, ready: Face) -> None:
+        for seed in ("1", "2", "3"):
+            ready.type_into("seed", seed)
+        ready.work()
+        shown = ready.grid()
+        assert shown is not None
+        assert int(shown[0, 4, 4, 0]) == 23
+
+    def test_another_model_is_chosen(self, ready: Face) -> None:
+        ready.choose("model", "portrait-of-a-very-long-name-2026-11-24-second-attempt")
+        ready.work()
+        ready.work()
+        assert ready.asked(OpenModel).model.startswith("portrait")
+        assert ready.asked(Draw).model.startswith("portrait")
+
+    def test_an_image_is_selected_and_its_film_scrubbed(self, ready: Face) -> None:
+        ready.click_image(3)
+        ready.work()
+        assert ready.bench.drawing.state.selected == 3
+        ready.click_film(1)
+        ready.work()
+        scrubbed = ready.grid()
+        assert scrubbed is not None
+        assert int(scrubbed[0, 4, 4, 0]) == 20
+        ready.click_film(2)
+        ready.work()
+        last = ready.grid()
+        assert last is not None
+        assert int(last[3, 0, 0, 0]) == 3
+
+    def test_a_picture_is_saved_with_its_recipe(self, ready: Face, tmp_path: Path) -> None:
+        target = tmp_path / "grid.png"
+        ready.save_picture(target)
+        ready.work()
+        assert read_recipe(target)["indices"] == list(range(8))
+
+    def test_a_model_that_cannot_be_opened_says_so(self, ready: Face) -> None:
+        ready.bench.drawing.choose_model("missing")
+        ready.work()
+        assert "no such model" in ready.problem()
+        assert not ready.is_enabled("draw")
+
+    def test_the_status_line_tells_the_draw(self, ready: Face) -> None:
+        status = ready.status()
+        assert "2 network calls" in status
+        assert "cpu" in status
+
+    # --- Train ------------------------------------------------------------------------------------
+
+    def test_data_is_seen_first(self, ready: Face) -> None:
+        ready.go_to("train")
+        ready.work()
+        assert ready.asked(ShowData).recipe.data.source == "digits"
+        assert "4,000 to train" in ready.data_words()
+        assert "1,000 held out" in ready.data_words()
+        assert ready.data_images() > 0
+
+    def test_a_folder_is_picked_and_what_is_set_aside_is_named(self, ready: Face, tmp_path: Path) -> None:
+        ready.go_to("train")
+        ready.choose("data.source", "image-folder")
+        ready.work()
+        ready.type_into("data.path", str(tmp_path))
+        ready.work()
+        asked = ready.asked(ShowData).recipe.data
+        assert (asked.source, asked.path, asked.channels) == ("image-folder", str(tmp_path), 3)
+        assert "1 set aside" in ready.data_words()
+        assert ready.shown("data.size") == "32, 32"
+
+    def test_a_folder_without_images_says_so(self, ready: Face, tmp_path: Path) -> None:
+        ready.go_to("train")
+        ready.choose("data.source", "image-folder")
+        ready.work()
+        ready.type_into("data.path", str(tmp_path / "empty"))
+        ready.work()
+        assert "no images" in ready.data_words()
+
+    EDITS: ClassVar = {
+        "data.path": ("/somewhere", "/somewhere"),
+        "data.size": ("16, 16", (16, 16)),
+        "data.channels": ("3", 3),
+        "data.fit": ("pad", "pad"),
+        "data.validation": ("0.25", 0.25),
+        "data.shift": ("2", 2),
+        "data.flip": ("yes", True),
+        "conditioning.dropout": ("0.2", 0.2),
+        "conditioning.scheme": ("none", "none"),
+        "model.width": ("16", 16),
+        "model.stem": ("4", 4),
+        "model.multipliers": ("1, 3", (1, 3)),
+        "model.blocks": ("2, 2", (2, 2)),
+        "model.attention": ("0, 1", (0, 1)),
+        "model.dropout": ("0.25", 0.25),
+        "model.sigma_data": ("0.75", 0.75),
+        "training.steps": ("77", 77),
+        "training.batch": ("32", 32),
+        "training.learning_rate": ("0.004", 0.004),
+        "training.optimizer": ("adam", "adam"),
+        "training.ema": ("0.05", 0.05),
+        "training.checkpoint_every": ("11", 11),
+        "training.preview_every": ("12", 12),
+        "training.seed": ("13", 13),
+        "training.device": ("cpu", "cpu"),
+        "training.precision": ("bfloat16", "bfloat16"),
+        "sampling.sampler": ("euler", "euler"),
+        "sampling.steps": ("9", 9),
+        "sampling.guidance": ("2.5", 2.5),
+    }
+    CHOICES: ClassVar = {
+        "data.channels", "data.fit", "data.flip", "conditioning.scheme", "model.stem", "training.optimizer",
+        "training.device", "training.precision", "sampling.sampler",
+    }  # fmt: skip
+
+    def test_every_field_of_the_form_has_a_scenario(self) -> None:
+        assert {key for _, keys in GROUPS for key in keys} - {"data.source"} == set(self.EDITS)
+
+    @pytest.mark.parametrize("key", sorted(EDITS))
+    def test_a_field_reaches_the_recipe_that_is_trained(self, ready: Face, key: str) -> None:
+        text, value = self.EDITS[key]
+        ready.go_to("train")
+        if key == "data.path":
+            ready.choose("data.source", "image-folder")
+            ready.work()
+        if key in self.CHOICES:
+            ready.choose(key, text)
+        else:
+            ready.type_into(key, text)
+        ready.work()
+        assert not ready.error_at(key)
+        ready.click("start")
+        ready.work(2)
+        recipe = ready.asked(Train).recipe
+        section, _, leaf = key.partition(".")
+        assert getattr(getattr(recipe, section), leaf) == value
+
+    def test_a_wrong_field_stops_the_start_and_undo_takes_it_back(self, ready: Face) -> None:
+        ready.go_to("train")
+        ready.type_into("training.learning_rate", "0.2")
+        ready.work()
+        assert "diverges" in ready.error_at("training.learning_rate")
+        assert not ready.is_enabled("start")
+        ready.click("undo")
+        ready.work()
+        assert not ready.error_at("training.learning_rate")
+        assert ready.is_enabled("start")
+
+    def test_another_recipe_fills_the_form(self, ready: Face) -> None:
+        ready.go_to("train")
+        ready.choose("recipe", "small")
+        ready.work()
+        assert ready.shown("training.steps").replace(",", "") == "40"
+
+    def test_train_pause_draw_resume_stop(self, ready: Face) -> None:
+        ready.go_to("train")
+        assert not ready.is_enabled("pause")
+        ready.click("start")
+        ready.work(6)
+        assert ready.worker.phase is Phase.TRAINING
+        assert not ready.is_enabled("start")
+        ready.click("pause")
+        ready.work(4)
+        assert ready.worker.phase is Phase.PAUSED
+        step = ready.bench.training.state.progress
+        assert step is not None
+        assert "Paused" in ready.status()
+
+        ready.click("draw-live")
+        ready.work()
+        ready.work()
+        assert ready.asked(Draw).model == LIVE
+        assert ready.worker.phase is Phase.PAUSED
+
+        ready.go_to("train")
+        ready.click("resume")
+        ready.work(3)
+        assert ready.worker.phase is Phase.TRAINING
+        ready.click("stop")
+        ready.work()
+        assert ready.worker.phase is Phase.IDLE
+        assert ready.bench.training.state.saved_step >= step.step
+        assert ready.is_enabled("start")
+
+    def test_training_is_live_to_its_end(self, ready: Face) -> None:
+        ready.go_to("train")
+        ready.click("start")
+        for _ in range(40):
+            ready.work(1)
+        assert "Finished" in ready.status()
+        assert ready.seed_steps() == [0, 2, 4, 6]
+        assert ready.loss_points() == 6
+        assert ready.bench.training.state.curves.bands == (("< .05", 0.6), ("> 3", 0.1))
+
+    def test_drawing_goes_on_while_it_trains(self, ready: Face) -> None:
+        ready.go_to("train")
+        ready.click("start")
+        ready.work(6)
+        ready.click("draw-live")
+        ready.work(5)
+        assert ready.worker.phase is Phase.TRAINING
+        assert ready.asked(Draw).model == LIVE
+        ready.go_to("draw")
+        ready.type_into("seed", "60")
+        ready.work(4)
+        shown = ready.grid()
+        assert shown is not None
+        assert int(shown[0, 4, 4, 0]) == 80
+
+    def test_closing_while_training_saves(self, ready: Face) -> None:
+        ready.go_to("train")
+        ready.click("start")
+        ready.work(6)
+        ready.bench.close()
+        ready.work()
+        assert ready.bench.is_closed
+        assert ready.bench.training.state.saved_step > 0
