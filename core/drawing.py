@@ -68,6 +68,8 @@ def draw(
     began = time.perf_counter()
     recipe, scheme, settings = weights.recipe, weights.scheme, request.sampling
     indices = tuple(range(request.count)) if indices is None else indices
+    if not indices:
+        raise RequestError(f"{request.count} images cannot be drawn", fix="Ask for at least one")
     asked = request.conditions or scheme.in_turn(max(indices) + 1)
     texts = tuple(asked[index % len(asked)] for index in indices)
     prepared = np.stack([scheme.parse(text) for text in texts])

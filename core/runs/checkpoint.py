@@ -1,16 +1,19 @@
 """Saved states: `checkpoints/<step>/` with safetensors files and `state.json`, there whole or not at all.
 
-Every file's SHA-256 stands in `state.json`; a damaged checkpoint is passed over for the one before it.
+Every file's SHA-256 stands in `state.json`, and its own as `digest`; a damaged checkpoint is passed over for the
+one before it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError, safe_open
 
 from ..errors import ModelError, RunError
@@ -87,6 +90,7 @@ def write_checkpoint(
                 sums[name] = hashlib.sha256(content).hexdigest()
                 write_atomically(unfinished / f"{name}.safetensors", content)
             written = {**facts, "step": step, "files": sums}
+            written["digest"] = _digest(written)
             write_atomically(unfinished / "state.json", json.dumps(written, indent=1, ensure_ascii=False))
     except OSError as error:
         raise RunError(
@@ -105,9 +109,17 @@ def read_checkpoint(path: Path) -> Checkpoint | None:
     except (OSError, ValueError):
         return None
     whole = isinstance(facts, dict) and isinstance(facts.get("files"), dict) and isinstance(facts.get("step"), int)
-    if not whole or any(not (path / f"{name}.safetensors").is_file() for name in facts["files"]):
+    if not whole or facts.get("digest", "") not in ("", _digest(facts)):
+        return None
+    if any(not (path / f"{name}.safetensors").is_file() for name in facts["files"]):
         return None
     return Checkpoint(path, facts)
+
+
+def _digest(facts: Mapping[str, Any]) -> str:
+    """SHA-256 of what `state.json` says, but for the digest itself."""
+    said = {key: value for key, value in facts.items() if key != "digest"}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def checkpoints(folder: Path) -> list[Checkpoint]:
@@ -145,7 +157,7 @@ def weights_hash(tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
-        digest.update(tensor.numpy().tobytes())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -175,7 +187,7 @@ def read_model_file(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _thin(folder: Path) -> None:
-    for old in checkpoints(folder)[KEPT:]:
-        remove_folder(old.path)
-    for leftover in folder.glob(".unfinished-*"):
-        remove_folder(leftover)
+    """Removes older states and what a killed writer left; what is in use elsewhere stays until the next time."""
+    for old in [*(each.path for each in checkpoints(folder)[KEPT:]), *folder.glob(".unfinished-*")]:
+        with contextlib.suppress(OSError):
+            remove_folder(old)

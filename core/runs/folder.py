@@ -82,13 +82,17 @@ class Run:
         return Recipe.read(self.path / "recipe.toml")
 
     def acquire(self) -> None:
-        """Takes the run for this process. Raises RunError where another one trains it."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        """Takes the run for this process. Raises RunError where another one trains it, or the folder refuses."""
         try:
+            self.path.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
         except filelock.Timeout as error:
             raise RunError(
                 "another process trains this run", file=self.path, fix="Wait until it ends, or stop it there"
+            ) from error
+        except OSError as error:
+            raise RunError(
+                f"cannot be used: {error.strerror or error}", file=self.path, fix="Choose a folder that you may write to"
             ) from error
 
     def release(self) -> None:

@@ -80,10 +80,12 @@ def read(folder: Path) -> list[dict[str, Any]]:
 
 
 def _last_attempt(records: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """A `resumed` record at step s takes back the records of steps after s that came before it."""
+    """A `resumed` record at step s takes back the records of steps after s that came before it; `started`, all."""
     kept: list[dict[str, Any]] = []
     for record in records:
-        if record["kind"] == "resumed":
+        if record["kind"] == "started":
+            kept = []
+        elif record["kind"] == "resumed":
             kept = [old for old in kept if old["step"] <= record["step"]]
         kept.append(record)
     yield from kept
@@ -101,6 +103,8 @@ def _finite(value: Any) -> Any:
     """JSON has no NaN: such a number is written as null."""
     if isinstance(value, dict):
         return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -58,7 +58,7 @@ TABLE: dict[type[Command], dict[Phase, Act | str]] = {
     Resume: {
         IDLE: _NONE,
         PREPARING: "Training is not paused.",
-        TRAINING: "Training is not paused.",
+        TRAINING: Act.GO_ON,  # takes back a pause that waits for the step to end
         PAUSED: Act.GO_ON,
         STOPPING: _ENDING,
         CLOSED: _OVER,

@@ -10,7 +10,7 @@ import threading
 import traceback
 from collections import deque
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..commands import CancelDraw, Close, Command, Draw, OpenModel, Pause, ReadCatalogue, ShowData, Stop, Train
 from ..errors import WorkbenchError
@@ -119,30 +119,33 @@ class Worker:
             if not self.turn():
                 with self._arrived:
                     self._arrived.wait_for(lambda: bool(self._inbox))
+        self.turn()
 
     def turn(self) -> bool:
-        """Handles the commands that wait, then advances one job by one turn; says whether there was anything."""
-        if self.phase is Phase.CLOSED:
-            return False
-        if self._engine is None:
+        """Handles the commands that wait, then advances one job by one turn; says whether there was anything.
+
+        Once it is closed, all that comes is refused.
+        """
+        if self._engine is None and self.phase is not Phase.CLOSED:
             try:
                 self._engine = self._make_engine(self.mailbox.put)
             except Exception as error:  # noqa: BLE001 - without an engine, all that is left is to say so
                 self._fail(Command(), "Start", error)
                 self._closed()
                 return True
-        handled = self._handle_inbox(self._engine)
+        handled = self._handle_inbox()
         return self._advance() or handled
 
-    def _handle_inbox(self, engine: Engine) -> bool:
+    def _handle_inbox(self) -> bool:
         with self._arrived:
             commands = list(self._inbox)
             self._inbox.clear()
         for command in commands:
             decision = decide(command, self.phase)
             if isinstance(decision, Act):
+                assert self._engine is not None
                 try:
-                    self._carry_out(engine, command, decision)
+                    self._carry_out(self._engine, command, decision)
                 except Exception as error:  # noqa: BLE001 - becomes one Failed event; the worker lives on
                     self._fail(command, type(command).__name__, error)
             else:
@@ -162,14 +165,14 @@ class Worker:
                 if self._drawing and self._drawing[0].ticket <= command.ticket:
                     self._end_drawing()
             case ShowData(), _:
-                if self._looking:
-                    self._looking[1].close()
+                self._end_looking()
                 self._looking = command, engine.look_at_data(command)
             case Train(), Act.BEGIN:
                 self._begin(engine, command)
             case Pause(), Act.HOLD:
                 self._holding = True
             case _, Act.GO_ON:
+                self._holding = False
                 self._enter(Phase.TRAINING)
             case Stop(), Act.END:
                 self._end_soon()
@@ -259,10 +262,7 @@ class Worker:
 
     def _end_training(self, *, finished: bool = False, reason: str = "") -> None:
         if self._turns is not None:
-            try:
-                self._turns.close()
-            except Exception as error:  # noqa: BLE001 - becomes one Failed event; the worker lives on
-                self._fail(Command(self._train_ticket), "Train", error)
+            self._close(Command(self._train_ticket), "Train", self._turns)
         run = self._job.run if self._job else ""
         self._job = self._turns = None
         self._holding = self._ending = False
@@ -274,8 +274,20 @@ class Worker:
 
     def _end_drawing(self) -> None:
         if self._drawing:
-            self._drawing[1].close()
-            self._drawing = None
+            (command, path), self._drawing = self._drawing, None
+            self._close(command, "Draw", path)
+
+    def _end_looking(self) -> None:
+        if self._looking:
+            (command, path), self._looking = self._looking, None
+            self._close(command, "ShowData", path)
+
+    def _close(self, command: Command, about: str, path: Generator[Any, None, None]) -> None:
+        """Closes a job between two turns; one that fails even at that is told of, and is gone all the same."""
+        try:
+            path.close()
+        except Exception as error:  # noqa: BLE001 - becomes one Failed event; the worker lives on
+            self._fail(command, about, error)
 
     def _enter(self, phase: Phase, *, run: str = "", reason: str = "", finished: bool = False) -> None:
         self.phase = phase
@@ -284,9 +296,7 @@ class Worker:
 
     def _closed(self) -> None:
         self._end_drawing()
-        if self._looking:
-            self._looking[1].close()
-            self._looking = None
+        self._end_looking()
         self._enter(Phase.CLOSED)
         self.mailbox.put(ClosedDown())
 

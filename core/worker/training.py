@@ -63,9 +63,11 @@ class TrainingRun:
             yield from self._all_turns()
         finally:
             self._state = None
-            if self._journal:
-                self._journal.close()
-            self._folder.release()
+            try:
+                if self._journal:
+                    self._journal.close()
+            finally:
+                self._folder.release()
 
     def save(self) -> None:
         """Writes the state as a checkpoint and says so."""
@@ -163,10 +165,9 @@ class TrainingRun:
     def _prepare_state(self, recipe: Recipe, data: Dataset) -> Generator[Moment, None, None]:
         """A new state, or the last good one."""
         self._device = choose_device(recipe.training.device)
-        self._steps = recipe.training.steps
         loaded = load_newest(self._folder.checkpoints) if self._folder.checkpoints.is_dir() else None
-        if loaded is None and self._command.minutes:
-            self._steps = yield from self._steps_in(self._command.minutes, data)
+        if loaded is None:
+            self._steps = yield from self._budget(recipe, data)
         state = self._state = self._new_state()
         self._journal = self._folder.open_journal()
         environment = self._environment(recipe)
@@ -200,6 +201,15 @@ class TrainingRun:
         assert device is not None
         model = build_model(recipe, scheme, choose_precision(recipe.training, device)).to(device)
         return TrainingState.begin(model, recipe)
+
+    def _budget(self, recipe: Recipe, data: Dataset) -> Generator[Moment, None, int]:
+        """Steps in all: those that the run was begun with, those that fit into the minutes, or the recipe's."""
+        begun = next((record for record in self._folder.records() if record["kind"] == "started"), None)
+        if begun is not None:
+            return int(begun["steps"])
+        if self._command.minutes:
+            return (yield from self._steps_in(self._command.minutes, data))
+        return recipe.training.steps
 
     def _steps_in(self, minutes: float, data: Dataset) -> Generator[Moment, None, int]:
         """How many steps fit: a few are made on a state that is thrown away, with what comes between them."""

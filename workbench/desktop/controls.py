@@ -112,12 +112,13 @@ class ChoiceControl(Control):
     def _make_searchable(self, *, searched: bool) -> None:
         self.combo.setEditable(searched)
         line, completer = self.combo.lineEdit(), self.combo.completer()
-        popup = completer.popup() if completer is not None else None
-        if line is None or completer is None or popup is None:
+        if line is None or completer is None:
             return
         completer.setCompletionMode(QCompleter.CompletionMode.PopupCompletion)
         completer.setFilterMode(Qt.MatchFlag.MatchContains)
-        popup.setObjectName("choices")
+        popup = completer.popup()  # there is one only now, in this mode
+        if popup is not None:
+            popup.setObjectName("choices")
         line.setAccessibleName(self._label_text)
         line.editingFinished.connect(self._search_ended)
 

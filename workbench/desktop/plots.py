@@ -89,14 +89,15 @@ class LossPlot(QWidget):
             head.addWidget(Text(label, tone="quiet", size=theme.TITLE))
         head.addStretch()
         axes = {"left": LogAxis("left"), "bottom": StepAxis("bottom")}
-        self.plot = pg.PlotWidget(axisItems=axes)
+        item = pg.PlotItem(axisItems=axes)
+        self.plot = pg.PlotWidget(plotItem=item)
         self.plot.setFrameShape(self.plot.Shape.NoFrame)
         self.plot.setMenuEnabled(False)
         self.plot.setMouseEnabled(x=False, y=False)
         self.plot.hideButtons()
         self.plot.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.plot.setMinimumSize(QSize(200, 120))
-        self.plot.plotItem.setContentsMargins(0, 4, 8, 0)
+        item.setContentsMargins(0, 4, 8, 0)
         box = self.plot.getViewBox()
         box.setDefaultPadding(0)
         box.disableAutoRange()
@@ -147,7 +148,7 @@ class LossPlot(QWidget):
             last = max(float(steps[-1]) if steps.size else 1.0, float(held_steps[-1]) if held_steps.size else 1.0, 1.0)
             box = self.plot.getViewBox()
             box.setXRange(0, last, padding=0)
-            box.setYRange(low, high, padding=0)
+            box.setYRange(low, high, padding=0.03)  # room for the labels at both ends
 
     def _restyle(self) -> None:
         look, ratio = theme.tokens(), self.devicePixelRatioF()
@@ -201,7 +202,7 @@ def _rounded(low: float, high: float) -> tuple[float, float]:
         low, high = low - 0.05, high + 0.05
     decades = range(math.floor(low) - 1, math.ceil(high) + 1)
     ends = [decade + math.log10(mantissa) for decade in decades for mantissa in MANTISSAS[2]]
-    return max((end for end in ends if end <= low), default=low), min((end for end in ends if end >= high), default=high)
+    return max(end for end in ends if end <= low), min(end for end in ends if end >= high)
 
 
 class BandBars(QWidget):

@@ -66,7 +66,7 @@ class SeedTable(QWidget):
         return self._at
 
     def show_rows(self, rows: Sequence[tuple[int, np.ndarray]]) -> None:
-        """Shows (step, images [n h w] or [n h w c] uint8), oldest first; what is known already is not converted again."""
+        """Shows (step, images [n h w] or [n h w c] uint8), oldest first; known ones are not converted again."""
         known = self._columns
         self._columns = {
             step: known[step] if step in known and known[step][0] is images else (images, to_images(images))

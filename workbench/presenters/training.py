@@ -23,10 +23,11 @@ from ...core.events import (
     Saved,
 )
 from ...core.recipe import Recipe
-from ...core.runs.folder import Run, new_run_path
+from ...core.runs.folder import Run, find_runs, new_run_path
 from ...core.runs.samples import read_rows
 from .curves import CurveReader, Curves
 from .forms import FormField, options_form, recipe_form, text_of, value_of
+from .status import spoken_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -144,6 +145,62 @@ class TrainingState:
                 raise ValueError(verb)
 
     @property
+    def subject(self) -> str:
+        """The run's name, or what would be begun."""
+        return self.run_name or f"New run of {self.recipe.name}"
+
+    @property
+    def subject_facts(self) -> str:
+        """Where it is, in words."""
+        if self.preparing is not None and self.phase is Phase.PREPARING:
+            return f"{self.preparing.what.lower()} {self.preparing.done:,} of {self.preparing.total:,}"
+        if self.progress is None:
+            return ""
+        facts = f"step {self.progress.step:,} of {self.progress.steps:,}"
+        return f"{facts} · finished" if self.finished else facts
+
+    @property
+    def share_done(self) -> float | None:
+        """Between 0 and 1 while a run is under way."""
+        if not self.busy or self.progress is None:
+            return None
+        return self.progress.step / max(1, self.progress.steps)
+
+    @property
+    def left_line(self) -> str:
+        """ "3 min 5 s left"."""
+        if self.progress is None or self.progress.seconds_left != self.progress.seconds_left:
+            return ""
+        return f"{spoken_time(self.progress.seconds_left)} left"
+
+    @property
+    def data_line(self) -> str:
+        """ "digits: 4,000 to train, 1,000 held out, none set aside"."""
+        if self.data is None:
+            return "Reading the data …" if self.data_ticket else ""
+        aside = f"{len(self.data.set_aside):,}" if self.data.set_aside else "none"
+        return f"{self.data.training:,} to train, {self.data.held_out:,} held out, {aside} set aside"
+
+    @property
+    def seeds_line(self) -> str:
+        """What the table of seeds shows, and how to walk it."""
+        every = self.recipe.training.preview_every
+        return f"EMA {self.recipe.training.ema:.2f} · every {every:,} steps · ← → step, ↑ ↓ image"
+
+    @property
+    def figures(self) -> tuple[tuple[str, str], ...]:
+        """(name, text) of the four figures."""
+        progress = self.progress
+        if progress is None:
+            return tuple((name, "–") for name in ("images_per_second", "learning_rate", "grad_norm", "loss"))
+        return (
+            ("images_per_second", f"{progress.images_per_second:,.0f}"),
+            ("learning_rate", f"{progress.learning_rate:.4f}"),
+            ("grad_norm", f"{progress.grad_norm:.2f}"),
+            ("loss", f"{progress.loss:.3f}"),
+        )
+
+    @property
     def busy(self) -> bool:
         """Whether a run would be interrupted by closing."""
         return self.phase in (Phase.PREPARING, Phase.TRAINING, Phase.PAUSED, Phase.STOPPING)
@@ -234,6 +291,19 @@ class TrainingPresenter:
             self._show(problem=self._state.why_not("start"))
             return
         self._begin(Train(self._next_ticket(), str(Path(run).expanduser()), resume=True))
+
+    def unfinished_runs(self) -> list[tuple[str, str]]:
+        """(folder, name and step) of runs that were stopped before their end, newest first."""
+        found = []
+        for run in find_runs()[:50]:
+            try:
+                records = run.records()
+            except OSError:
+                continue
+            if records and not any(record["kind"] == "finished" for record in records):
+                step = max(record["step"] for record in records)
+                found.append((str(run.path), f"{run.name} from step {step:,}"))
+        return found
 
     def pause(self) -> None:
         self._post(Pause(self._next_ticket()))

@@ -1,0 +1,274 @@
+"""Draw: pictures in the middle, the way of one of them below, settings at the side."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from PySide6.QtCore import QPoint
+from PySide6.QtGui import QAction, QGuiApplication
+from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QMenu, QVBoxLayout, QWidget
+
+from ..presenters.drawing import DrawingPresenter, DrawingState
+from . import theme
+from .canvas import ImageGrid
+from .chips import Chips
+from .controls import ChoiceControl, TextControl
+from .film import FilmStrip
+from .number import NumberControl, SeedControl
+from .parts import Button, Note, Text
+from .rail import StatusBar, TopBar
+from .surfaces import Column, Group, Surface
+
+if TYPE_CHECKING:
+    from ..presenters.status import Status
+
+EACH = "each in turn"
+MOST_CHIPS = 12
+SIDE = 304
+SAMPLERS = (("heun", "Heun"), ("dpmpp-2m", "DPM-Solver++(2M)"), ("euler", "Euler"))
+
+
+class DrawPage(QWidget):
+    """A view of a `DrawingPresenter`: widgets and layout, nothing else."""
+
+    def __init__(self, presenter: DrawingPresenter) -> None:
+        super().__init__()
+        self.presenter = presenter
+        self._shown = DrawingState()
+        self.top = TopBar("draw-bar", choosable=True)
+        self.save = self.top.add_button("Save", name="save", help="Save the pictures as a PNG that carries its recipe.")
+        self.draw = self.top.add_button("Draw", kind="primary", icon="return", name="draw")
+        self.problem = Note("", name="draw-problem")
+        self.problem.setContentsMargins(theme.L, theme.S, theme.L, theme.S)
+        self.grid = ImageGrid("grid", "The first pictures will be here in a moment.")
+        self.film = FilmStrip("film", "The way from noise to the chosen image will be here.")
+        self.number = Text("", bold=True)
+        self.what = Text("", tone="quiet", name="image-facts")
+        self.copy = Button("Copy as Python", kind="link", name="copy-python", help="This draw as code.")
+        self.status = StatusBar()
+        self._build()
+        self._connect()
+
+    # --- layout -----------------------------------------------------------------------------------
+
+    def _build(self) -> None:
+        facts = QWidget()
+        facts.setFixedWidth(148)
+        lines = QVBoxLayout(facts)
+        lines.setContentsMargins(0, theme.M, 0, 0)
+        lines.setSpacing(0)
+        for text in (self.number, self.what):
+            text.setFixedHeight(23)
+            lines.addWidget(text)
+        lines.addWidget(self.copy)
+        lines.addStretch()
+        below = Surface("pane", "above")
+        row = QHBoxLayout(below)
+        row.setContentsMargins(theme.L, 0, theme.L, 0)
+        row.setSpacing(theme.S)
+        row.addWidget(self.film, 1)
+        row.addWidget(facts)
+
+        middle = QVBoxLayout()
+        middle.setContentsMargins(0, 0, 0, 0)
+        middle.setSpacing(0)
+        middle.addWidget(self.top)
+        middle.addWidget(self.problem)
+        middle.addWidget(self.grid, 1)
+        middle.addWidget(below)
+        middle.addWidget(self.status)
+        page = QHBoxLayout(self)
+        page.setContentsMargins(0, 0, 0, 0)
+        page.setSpacing(0)
+        page.addLayout(middle, 1)
+        page.addWidget(self._settings())
+        for widget in (self.problem, self.copy):
+            widget.setVisible(False)
+
+    def _settings(self) -> Column:
+        form = DrawingPresenter.FORM
+        self.chips = Chips(several=False, each=EACH, name="condition", label="Condition")
+        self.choices = ChoiceControl("Condition", name="condition-choice", help="What every image shows.")
+        self.count = NumberControl(
+            "Images",
+            1,
+            64,
+            default=8,
+            integer=True,
+            logarithmic=True,
+            name="count",
+            help="How many are drawn, up to 400.",
+        )
+        self.seed = SeedControl(name="seed", help=form["seed"].help)
+        self.sampler = ChoiceControl("Sampler", SAMPLERS, name="sampler", help=form["sampler"].help)
+        self.steps = NumberControl(
+            "Steps", 1, 100, default=18, integer=True, logarithmic=True, name="steps", help=form["steps"].help
+        )
+        self.guidance = NumberControl(
+            form["guidance"].label,
+            0,
+            8,
+            default=1.5,
+            step=0.05,
+            name="guidance",
+            help=f"{form['guidance'].help} Ho and Salimans 2022.",
+            note="1 draws as learned; more follows the condition closer, with less variety.",
+        )
+        self.condition_group = Group("Condition")
+        self.condition_group.add(self.chips, self.choices)
+        self.choices.setVisible(False)
+        start, path, guidance = Group("Start"), Group("Path"), Group("Guidance")
+        start.add(self.count, self.seed)
+        path.add(self.sampler, self.steps)
+        guidance.add(self.guidance)
+        column = Column(SIDE, "left")
+        column.add(self.condition_group, start, path, guidance)
+        return column
+
+    def _connect(self) -> None:
+        self.top.subject_pressed.connect(self._choose_model)
+        self.draw.clicked.connect(self._draw)
+        self.save.clicked.connect(self._save)
+        self.copy.clicked.connect(self._copy)
+        self.grid.selected.connect(self.presenter.select)
+        self.film.scrubbed.connect(self.presenter.scrub)
+        self.chips.edited.connect(self._take_chips)
+        self.choices.edited.connect(self._take_choice)
+        self.seed.rolled.connect(self.presenter.roll_seed)
+        self.seed.lock_toggled.connect(self._lock)
+        for control in self._plain():
+            control.edited.connect(self._take)
+        self.presenter.changed.connect(self.show_state)
+
+    def _plain(self) -> tuple[NumberControl | SeedControl | ChoiceControl | TextControl, ...]:
+        """The controls whose object names are the presenter's settings."""
+        return self.count, self.seed, self.sampler, self.steps, self.guidance
+
+    def release(self) -> None:
+        """Lets go of the presenter."""
+        self.presenter.changed.disconnect(self.show_state)
+
+    # --- from the person --------------------------------------------------------------------------
+
+    def _take(self, value: object) -> None:
+        control = self.sender()
+        assert control is not None
+        self.presenter.set(**{control.objectName(): value})
+
+    def _take_chips(self, chosen: tuple[str, ...]) -> None:
+        self.presenter.set(conditions=chosen)
+
+    def _take_choice(self, chosen: object) -> None:
+        self.presenter.set(conditions=(str(chosen),) if chosen else ())
+
+    def _lock(self, locked: bool) -> None:  # noqa: FBT001 - Qt's signal
+        self.presenter.set(locked=locked)
+
+    def _draw(self) -> None:
+        self.presenter.draw()
+
+    def _choose_model(self) -> None:
+        """A menu of models below the subject."""
+        menu = QMenu(self)
+        menu.setObjectName("models")
+        for reference, name in self._shown.models:
+            action = menu.addAction(name)
+            action.setData(reference)
+            action.setCheckable(True)
+            action.setChecked(reference == self._shown.model)
+        menu.addSeparator()
+        menu.addAction("Open a run, model file or picture…").setData(None)
+        menu.triggered.connect(self._model_chosen)
+        menu.aboutToHide.connect(menu.deleteLater)
+        menu.popup(self.top.subject.mapToGlobal(QPoint(0, self.top.subject.height() + 4)))
+
+    def _model_chosen(self, action: QAction) -> None:
+        reference = action.data()
+        if reference is None:
+            reference, _ = QFileDialog.getOpenFileName(
+                self, "Open a model", "", "Models and pictures (*.safetensors *.png state.json recipe.toml)"
+            )
+            if reference.endswith(("state.json", "recipe.toml")):
+                reference = reference.rpartition("/")[0]
+        if reference:
+            self.presenter.choose_model(reference)
+
+    def _save(self) -> None:
+        suggested = self.presenter.suggested_path()
+        suggested.parent.mkdir(parents=True, exist_ok=True)
+        path, _ = QFileDialog.getSaveFileName(self, "Save the pictures", str(suggested), "PNG (*.png)")
+        if path:
+            self.presenter.save(path)
+
+    def _copy(self) -> None:
+        QGuiApplication.clipboard().setText(self.presenter.as_python())
+
+    # --- to the person ----------------------------------------------------------------------------
+
+    def show_status(self, status: Status) -> None:
+        self.status.show_status(status.tone, status.left, status.right)
+
+    def show_state(self, state: DrawingState) -> None:
+        """Sets what differs from the state shown last."""
+        before, self._shown = self._shown, state
+        if state.facts != before.facts or state.model != before.model:
+            self._show_model(state)
+        if state.conditions != before.conditions or state.facts != before.facts:
+            self.chips.show_value(state.conditions)
+            self.choices.show_value(state.conditions[0] if state.conditions else "")
+        self._show_settings(state)
+        if state.frame != before.frame:
+            self.grid.show_images(state.images)
+        if state.selected != before.selected:
+            self.grid.show_selected(state.selected)
+        if (state.drawn, state.selected) != (before.drawn, before.selected):
+            self._show_film(state)
+        if state.film_at != before.film_at or state.drawn != before.drawn:
+            self.film.show_current(state.film_at)
+        self.draw.allow(state.can_draw)
+        self.save.allow(state.can_save)
+        told = state.problem or (f"Saved as {state.saved}" if state.saved else "")
+        self.problem.show_text(told, "error" if state.problem else "quiet")
+        self.problem.setVisible(bool(told))
+
+    def _show_model(self, state: DrawingState) -> None:
+        facts = state.facts
+        self.top.show_subject(facts.name if facts else (state.model or "No model"), state.facts_line)
+        choices = facts.choices if facts else ()
+        many = len(choices) > MOST_CHIPS
+        self.condition_group.setVisible(bool(choices))
+        self.chips.setVisible(not many)
+        self.choices.setVisible(many)
+        self.chips.show_choices(() if many else choices)
+        if many:
+            self.choices.show_choices([("", EACH), *((text, text) for text in choices)])
+        self.guidance.setEnabled(bool(facts is None or facts.conditional))
+        if facts is None:
+            self.grid.show_empty_text("Opening the model …")
+        elif state.sampling is not None:
+            self.guidance.default = state.sampling.guidance
+            self.steps.default = state.sampling.steps
+
+    def _show_settings(self, state: DrawingState) -> None:
+        errors = dict(state.errors)
+        values = {
+            "count": state.count,
+            **{key: getattr(state.sampling, key) for key in ("seed", "sampler", "steps", "guidance")},
+        }
+        for control in self._plain():
+            name = control.objectName()
+            if control.error != errors.get(name, "") and (name in errors or not isinstance(control, SeedControl)):
+                control.show_error(errors.get(name, ""))
+            if name not in errors:
+                control.show_value(values[name])
+        self.seed.show_locked(state.locked)
+
+    def _show_film(self, state: DrawingState) -> None:
+        film = state.film
+        self.film.show_film(*(film or (None, None, ())))
+        drawn = state.drawn
+        self.copy.setVisible(drawn is not None)
+        if drawn is not None:
+            text = drawn.conditions[state.selected]
+            self.number.show_text(f"No. {state.selected + 1}")
+            self.what.show_text(f"condition {text}" if text else "no condition")
