@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from .sharing import share_cores
+
 if TYPE_CHECKING:
     from .conditioning import Condition, ConditioningScheme, NoOptions
     from .data.source import Example, Facts, Source, SourceOptions
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from .runs.folder import Run
     from .worker import Worker
     from .worker.headless import train
+
+share_cores()  # before anything here brings torch in
 
 _HOMES = {
     "Condition": "conditioning",

@@ -120,7 +120,7 @@ def draw(
         conditions=texts,
         nfe=steps[0].nfe,
         seconds=time.perf_counter() - began,
-        device=described_device(weights.device, weights.denoiser.autocast),
+        device=described_device(weights.device, None),
         memory=memory_held(),
         recipe=picture_recipe(weights, request, indices, texts, chunk),
     )
@@ -138,7 +138,7 @@ def picture_recipe(
         "conditions": list(texts),
         "indices": list(indices),
         "batch_layout": {"images_per_call": chunk},
-        "environment": environment_now(weights.device, weights.denoiser.autocast),
+        "environment": environment_now(weights.device, None),
     }
 
 

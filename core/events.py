@@ -100,8 +100,8 @@ class PluginFacts:
     summary: str = ""
     package: str = ""
     needs_path: bool = False
-    defaults: dict[str, Any] = field(default_factory=dict)
-    options: dict[str, Any] = field(default_factory=dict)
+    defaults: dict[str, Any] = field(default_factory=dict[str, Any])
+    options: dict[str, Any] = field(default_factory=dict[str, Any])
     error: str = ""
 
 
@@ -131,7 +131,7 @@ class ModelOpened(Kept):
     choices: tuple[str, ...] = ()
     conditional: bool = False
     emas: tuple[float, ...] = ()
-    sampling: dict[str, Any] = field(default_factory=dict)
+    sampling: dict[str, Any] = field(default_factory=dict[str, Any])
     """The recipe's own sampling settings: where the controls start."""
 
 
@@ -201,7 +201,7 @@ class Drawn(Latest):
     seconds: float = 0.0
     device: str = ""
     memory: int = 0
-    recipe: dict[str, Any] = field(default_factory=dict, compare=False)
+    recipe: dict[str, Any] = field(default_factory=dict[str, Any], compare=False)
 
 
 @dataclass(frozen=True)

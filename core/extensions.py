@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
@@ -54,7 +54,7 @@ class Plugin(Generic[Kind]):
                 f"the plugin {self.name!r} of {self.package} is no {self.base.__name__}",
                 fix=f"Its entry point must name a subclass of imagen_workbench.core.{self.base.__name__}",
             )
-        return found
+        return cast("Kind", found)
 
 
 def datasets() -> dict[str, Plugin[type[Source]]]:

@@ -202,7 +202,7 @@ class Recipe(Section):
     """Everything that decides a run. Same recipe, same machine, same weights."""
 
     version: Literal[1] = VERSION
-    name: str = Field("untitled", min_length=1, max_length=120, pattern=r"^[^/\\\x00]+$", title="Name")
+    name: str = Field(default="untitled", min_length=1, max_length=120, pattern=r"^[^/\\\x00]+$", title="Name")
     data: Data = Data()
     conditioning: Conditioning = Conditioning()
     model: Network = Network()
@@ -246,16 +246,14 @@ class Recipe(Section):
 
     def with_values(self, values: dict[str, Any]) -> Recipe:
         """A new recipe with dotted keys replaced (`{"training.steps": 100}`). Raises RecipeError."""
-        tables = self.model_dump(mode="json", exclude_none=True)
+        tables: dict[str, Any] = self.model_dump(mode="json", exclude_none=True)
         for key, value in values.items():
             *parents, leaf = key.split(".")
             table = tables
             for depth, parent in enumerate(parents):
-                inside = table.get(parent)
-                if not isinstance(inside, dict):
-                    field = ".".join(parents[: depth + 1])
-                    raise _unknown(field, known_keys())
-                table = inside
+                if not isinstance(table.get(parent), dict):
+                    raise _unknown(".".join(parents[: depth + 1]), known_keys())
+                table = cast("dict[str, Any]", table[parent])
             if value is None:
                 table.pop(leaf, None)
             else:
@@ -265,7 +263,7 @@ class Recipe(Section):
 
 def known_keys() -> list[str]:
     """All dotted keys of a recipe, in order (`training.steps`, …)."""
-    keys = []
+    keys: list[str] = []
     for name, info in Recipe.model_fields.items():
         kind = info.annotation
         if isinstance(kind, type) and issubclass(kind, Section):
@@ -308,7 +306,7 @@ def _explained(error: ValidationError, file: object) -> RecipeError:
         explained.file = str(file) if file else ""
         return explained
     if fault["type"] == "value_error":
-        key, _, text = str(fault["ctx"]["error"]).partition(": ")
+        key, _, text = str(fault.get("ctx", {})["error"]).partition(": ")
         what, _, fix = text.partition("; ")
         return RecipeError(what, field=f"{field}.{key}" if field else key, file=file, fix=fix.capitalize())
     what, fix = _in_words(fault, field)
@@ -346,9 +344,9 @@ def _field_facts(field: str) -> tuple[str, str]:
     info = kind.model_fields.get(leaf) if isinstance(kind, type) and issubclass(kind, Section) else holder
     if info is None or not isinstance(info.json_schema_extra, dict):
         return "", ""
-    default = info.default
+    default, extra = info.default, cast("dict[str, Any]", info.json_schema_extra)
     text = f"{default:g}" if isinstance(default, int | float) and not isinstance(default, bool) else ""
-    return text, str(info.json_schema_extra.get("above", ""))
+    return text, str(extra.get("above", ""))
 
 
 def _short(value: object) -> str:

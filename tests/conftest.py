@@ -106,8 +106,8 @@ def trained_run(_trained: tuple[Path, Path]) -> Run:
 
 
 @pytest.fixture
-def copied_run(trained_run: Run, homes: Path) -> Run:
-    """A copy of the trained run in this test's own home."""
+def copied_run(tiny_recipe: Recipe, trained_run: Run, homes: Path) -> Run:
+    """A copy of the trained run in this test's own home; its recipe is `tiny_recipe`."""
     from imagen_workbench.core.runs.folder import Run
 
     return Run(shutil.copytree(trained_run.path, homes / "home" / "runs" / "tiny"))

@@ -40,7 +40,8 @@ class DenoisingModel(nn.Module):
             return edm(self.network, self.sigma_data, x, sigma, vector)
 
     def _number_format(self, device: torch.device) -> contextlib.AbstractContextManager[object]:
-        if self.autocast is None:
+        # drawing keeps every digit: a short format would show as specks
+        if self.autocast is None or not self.training:
             return contextlib.nullcontext()
         return torch.autocast(device.type, self.autocast)
 
@@ -54,10 +55,6 @@ class Weighted:
     def __init__(self, model: DenoisingModel, tensors: Mapping[str, Tensor]) -> None:
         self._model = model
         self._tensors = dict(tensors)
-
-    @property
-    def autocast(self) -> torch.dtype | None:
-        return self._model.autocast
 
     def __call__(self, x: Tensor, sigma: Tensor, cond: Condition | None = None) -> Tensor:
         was_training = self._model.training

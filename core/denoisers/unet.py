@@ -33,12 +33,33 @@ if TYPE_CHECKING:
 class UNetSettings(Protocol):
     """What a U-Net's recipe says. Levels count from the largest picture (0) to the smallest."""
 
-    width: int  # channels at level 0
-    multipliers: Sequence[int]  # channels of each level, in widths; its length is the number of levels
-    blocks: Sequence[int]  # residual blocks of each level, on the way down and again on the way up
-    attention: Sequence[int]  # levels that end with self-attention
-    dropout: float
-    stem: int  # 1, 2 or 4: so many pixels along each side become channels before level 0
+    @property
+    def width(self) -> int:
+        """Channels at level 0."""
+        ...
+
+    @property
+    def multipliers(self) -> Sequence[int]:
+        """Channels of each level, in widths; its length is the number of levels."""
+        ...
+
+    @property
+    def blocks(self) -> Sequence[int]:
+        """Residual blocks of each level, on the way down and again on the way up."""
+        ...
+
+    @property
+    def attention(self) -> Sequence[int]:
+        """Levels that end with self-attention."""
+        ...
+
+    @property
+    def dropout(self) -> float: ...
+
+    @property
+    def stem(self) -> int:
+        """1, 2 or 4: so many pixels along each side become channels before level 0."""
+        ...
 
 
 class Level(nn.Module):

@@ -92,7 +92,9 @@ class Run:
             ) from error
         except OSError as error:
             raise RunError(
-                f"cannot be used: {error.strerror or error}", file=self.path, fix="Choose a folder that you may write to"
+                f"cannot be used: {error.strerror or error}",
+                file=self.path,
+                fix="Choose a folder that you may write to",
             ) from error
 
     def release(self) -> None:

@@ -43,7 +43,9 @@ class ClassifierFree:
 def conditioned(denoise: Denoiser, cond: Condition | None) -> Denoiser:
     """The denoiser with its condition given, as samplers take it."""
 
-    def given(x: Tensor, sigma: Tensor, cond_: Condition | None = None) -> Tensor:
-        return denoise(x, sigma, cond if cond_ is None else cond_)
+    given_cond = cond
+
+    def given(x: Tensor, sigma: Tensor, cond: Condition | None = None) -> Tensor:
+        return denoise(x, sigma, given_cond if cond is None else cond)
 
     return given

@@ -36,8 +36,8 @@ def decay(seen: int, step: int, length: float) -> float:
 @torch.no_grad()
 def update(average: Mapping[str, Tensor], weights: Mapping[str, Tensor], beta: float) -> None:
     """average <- beta average + (1 - beta) weights, in place."""
-    names = list(average)
-    torch._foreach_lerp_([average[name] for name in names], [weights[name] for name in names], 1 - beta)
+    for name, tensor in average.items():
+        tensor.lerp_(weights[name], 1 - beta)
 
 
 def name_of(length: float) -> str:

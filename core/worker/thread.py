@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..commands import CancelDraw, Close, Command, Draw, OpenModel, Pause, ReadCatalogue, ShowData, Stop, Train
 from ..errors import WorkbenchError
 from ..events import ClosedDown, Event, Failed, Phase, PhaseChanged
-from ..sharing import share_cores
 from .mailbox import Mailbox
 from .states import Act, decide
 
@@ -60,7 +59,6 @@ class Engine(Protocol):
 
 def real_engine(emit: Callable[[Event], None]) -> Engine:
     """The engine of this package; imports torch."""
-    share_cores()
     from .engine import TorchEngine
 
     return TorchEngine(emit)

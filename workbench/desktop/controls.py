@@ -87,6 +87,11 @@ class ChoiceControl(Control):
     def value(self) -> object:
         return self._value
 
+    @property
+    def choices(self) -> tuple[tuple[object, str], ...]:
+        """(value, text) of what can be chosen."""
+        return self._choices
+
     def show_choices(self, choices: Sequence[tuple[object, str]]) -> None:
         """Shows another list of (value, text), telling nobody; what was chosen stays if it is among them."""
         if tuple(choices) == self._choices:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from ...core.errors import RecipeError
 from ...core.recipe import Recipe
@@ -35,7 +35,7 @@ class FormField:
 def recipe_form(keys: tuple[str, ...]) -> tuple[FormField, ...]:
     """The recipe's fields with these dotted keys, in this order."""
     schema = Recipe.model_json_schema()
-    fields = []
+    fields: list[FormField] = []
     for key in keys:
         node = schema
         for part in key.split("."):
@@ -60,7 +60,7 @@ def text_of(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
-        return ", ".join(text_of(inner) for inner in value)
+        return ", ".join(text_of(inner) for inner in cast("list[Any]", value))
     if isinstance(value, float):
         return f"{value:.6g}"
     return str(value)

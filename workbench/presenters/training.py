@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from psygnal import Signal
 
@@ -294,7 +294,7 @@ class TrainingPresenter:
 
     def unfinished_runs(self) -> list[tuple[str, str]]:
         """(folder, name and step) of runs that were stopped before their end, newest first."""
-        found = []
+        found: list[tuple[str, str]] = []
         for run in find_runs()[:50]:
             try:
                 records = run.records()
@@ -401,9 +401,9 @@ class TrainingPresenter:
         facts = next((plugin for plugin in self._catalogue.datasets if plugin.name == source), None)
         if facts is None or "data.source" in dict(self._state.errors):
             return
-        recipe = self._state.recipe.with_values(
-            {"data.options": {}} | {f"data.{k}": v for k, v in facts.defaults.items()}
-        )
+        values: dict[str, Any] = {"data.options": {}}
+        values |= {f"data.{key}": value for key, value in facts.defaults.items()}
+        recipe = self._state.recipe.with_values(values)
         self._fill(recipe)
 
     def _begin_from(self, recipe: Recipe, name: str) -> None:
@@ -429,7 +429,7 @@ class TrainingPresenter:
 
     def _form_for(self, recipe: Recipe) -> tuple[tuple[str, tuple[FormField, ...]], ...]:
         """The groups, with the chosen plugins' own options among them and their names as choices."""
-        groups = []
+        groups: list[tuple[str, tuple[FormField, ...]]] = []
         chosen = {
             "data.source": (self._catalogue.datasets, recipe.data.source),
             "conditioning.scheme": (self._catalogue.schemes, recipe.conditioning.scheme),
@@ -521,11 +521,12 @@ class TrainingPresenter:
 def _flat(recipe: Recipe) -> dict[str, Any]:
     """Dotted keys → values, plugins' options among them."""
     flat: dict[str, Any] = {}
-    for section, table in recipe.model_dump(mode="json").items():
+    tables: dict[str, Any] = recipe.model_dump(mode="json")
+    for section, table in tables.items():
         if not isinstance(table, dict):
             flat[section] = table
             continue
-        for key, value in table.items():
+        for key, value in cast("dict[str, Any]", table).items():
             if key == "options":
                 flat |= {f"{section}.options.{name}": inner for name, inner in value.items()}
             else:

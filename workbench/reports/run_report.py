@@ -58,8 +58,8 @@ def write_report(run: Run, columns: int = 10) -> RunReport:
     curves = CurveReader(run.path).read()
     curve_png = loss_png(curves)
     data = read(model.recipe)
-    real = [data.pixels[which].astype(np.float32) / 127.5 - 1 for which in (data.train, data.held_out)]
-    found = copies(drawing.arrays, *real) if len(data.held_out) else None
+    train, held_out = (data.pixels[which].astype(np.float32) / 127.5 - 1 for which in (data.train, data.held_out))
+    found = copies(drawing.arrays, train, held_out) if len(held_out) else None
 
     paths = {name: run.path / name for name in ("grid.png", "film.png", "loss.png", "report.html")}
     write_atomically(paths["grid.png"], grid_png)
