@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 import tomllib
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -250,10 +250,11 @@ class Recipe(Section):
         for key, value in values.items():
             *parents, leaf = key.split(".")
             table = tables
-            for depth, parent in enumerate(parents):
-                if not isinstance(table.get(parent), dict):
-                    raise _unknown(".".join(parents[: depth + 1]), known_keys())
-                table = cast("dict[str, Any]", table[parent])
+            for parent in parents:
+                inside = table.get(parent)
+                if not isinstance(inside, dict):
+                    raise _unknown(key)
+                table = cast("dict[str, Any]", inside)
             if value is None:
                 table.pop(leaf, None)
             else:
@@ -288,11 +289,11 @@ def parse_setting(text: str) -> tuple[str, Any]:
         return key, value
 
 
-def _unknown(field: str, known: list[str]) -> RecipeError:
-    near = difflib.get_close_matches(field, known, n=1, cutoff=0.4)
-    if not near:
-        leaf = field.rpartition(".")[2]
-        near = [key for key in known if key.rpartition(".")[2] == leaf]
+def _unknown(field: str) -> RecipeError:
+    """A key of the same name in another table is meant, or else the nearest; of tables, the nearest table."""
+    known = known_keys() if "." in field else list(Recipe.model_fields)
+    same = [key for key in known if key.rpartition(".")[2] == field.rpartition(".")[2]]
+    near = difflib.get_close_matches(field, same or known, n=1, cutoff=0.0 if same else 0.4)
     fix = f"Did you mean {near[0]}?" if near else f"Known here: {', '.join(known)}"
     return RecipeError("unknown key", field=field, fix=fix)
 
@@ -302,7 +303,7 @@ def _explained(error: ValidationError, file: object) -> RecipeError:
     fault = error.errors()[0]
     field = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
-        explained = _unknown(field, known_keys())
+        explained = _unknown(field)
         explained.file = str(file) if file else ""
         return explained
     if fault["type"] == "value_error":
@@ -342,9 +343,10 @@ def _field_facts(field: str) -> tuple[str, str]:
     holder = Recipe.model_fields.get(section)
     kind = holder.annotation if holder else None
     info = kind.model_fields.get(leaf) if isinstance(kind, type) and issubclass(kind, Section) else holder
-    if info is None or not isinstance(info.json_schema_extra, dict):
+    if info is None:
         return "", ""
-    default, extra = info.default, cast("dict[str, Any]", info.json_schema_extra)
+    default: Any = info.default
+    extra = cast("dict[str, Any]", info.json_schema_extra or {})
     text = f"{default:g}" if isinstance(default, int | float) and not isinstance(default, bool) else ""
     return text, str(extra.get("above", ""))
 

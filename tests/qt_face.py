@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -113,6 +114,8 @@ class QtFace(Face):
         self.work()
         assert self.bench.is_closed
         self.qtbot.waitUntil(self._is_gone)
+        del self.window
+        gc.collect()
         left = [type(each).__name__ for each in QApplication.topLevelWidgets() if each not in self._others]
         assert not left, f"left open: {', '.join(left)}"
         assert not self.ui.findChildren(QTimer), "a timer is left"
@@ -212,6 +215,8 @@ class QtFace(Face):
         self.qtbot.waitUntil(view.isVisible)
         index = combo.model().index(combo.findText(text), 0)
         view.scrollTo(index)
+        for where in (view.viewport().rect().bottomLeft(), view.visualRect(index).center()):
+            self.qtbot.mouseMove(view.viewport(), where)  # Qt takes a click without a move for the one that opened it
         self.qtbot.mouseClick(view.viewport(), LEFT, NO, view.visualRect(index).center())
         self.qtbot.waitUntil(lambda: not view.isVisible())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib import metadata
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -26,13 +27,22 @@ from imagen_workbench.core.worker import Worker
 from imagen_workbench.core.worker.headless import events_of
 from imagen_workbench.plugins.conditioning.label import Label
 from imagen_workbench.plugins.conditioning.none import Unconditional
+from imagen_workbench.plugins.datasets.digits import Digits
 
 CLASSES = Facts(("cat", "dog", "bird"))
 
 
 class TestDigits(DatasetContract):
+    """Its text file takes seconds to read: once for all tests, and anew in the other process."""
+
+    arrays: ClassVar[tuple[np.ndarray, np.ndarray] | None] = None
+
     def make_source(self, folder: Path) -> Source:
-        return make_source(Recipe())
+        source = make_source(Recipe())
+        assert isinstance(source, Digits)
+        TestDigits.arrays = TestDigits.arrays or source._arrays
+        source.__dict__["_arrays"] = TestDigits.arrays
+        return source
 
 
 class TestImageFolder(DatasetContract):

@@ -131,19 +131,21 @@ def test_a_folder_is_no_recipe(tmp_path: Path) -> None:
         ("sampling.guidence", "sampling.guidance"),
         ("data.sise", "data.size"),
         ("trainig.steps", "training.steps"),
-        ("model.steps", "training.steps"),
+        ("trainig", "training"),
+        ("data.guidance", "sampling.guidance"),
         ("nme", "name"),
     ],
 )
 def test_an_unknown_key_is_answered_with_the_nearest(typed: str, meant: str) -> None:
     error = faulty({typed: 5})
-    assert error.field in (typed, typed.partition(".")[0])
+    assert error.field == typed
     assert error.what == "unknown key"
-    assert meant in error.fix
+    assert error.fix == f"Did you mean {meant}?"
 
 
 def test_an_unknown_key_far_from_all_is_answered_with_what_there_is() -> None:
-    assert "training.steps" in faulty({"zzzzzz": 1}).fix
+    assert "training, sampling" in faulty({"zzzzzz": 1}).fix
+    assert "training.steps, " in faulty({"zzzzzz.qqqqqq": 1}).fix
 
 
 @pytest.mark.parametrize(("section", "name"), FIELDS, ids=lambda value: str(value))
@@ -197,15 +199,13 @@ def test_every_limit_is_kept_and_said(section: str, name: str) -> None:
 
 def beside(key: str, value: float) -> dict[str, Any]:
     """What must go with a value at its limit."""
-    return {"sampling.sigma_min": value / 2} if key == "sampling.sigma_max" else {}
+    return {"sampling.sigma_max": value * 2} if key == "sampling.sigma_min" else {}
 
 
 @pytest.mark.parametrize(("section", "name"), NUMBERS, ids=lambda value: str(value))
-@pytest.mark.parametrize("value", ["many", float("nan"), float("inf"), True, [1]])
+@pytest.mark.parametrize("value", ["many", float("nan"), float("inf"), [1]])
 def test_what_is_no_number_is_refused(section: str, name: str, value: object) -> None:
     key = f"{section}.{name}"
-    if value is True and schema(section, name)["type"] in ("integer", "number"):
-        pytest.skip("pydantic takes true for 1, as Python does")
     error = faulty({key: value})
     assert error.field == key
     assert error.fix
@@ -221,7 +221,7 @@ def test_what_is_no_number_is_refused(section: str, name: str, value: object) ->
         ({"data.size": 28}, "data.size", "list"),
         ({"data.validation": 1.5}, "data.validation", "whole number"),
         ({"model.blocks": [1]}, "model.blocks", "each level"),
-        ({"model.attention": [7]}, "model.attention", "coarsest is 1"),
+        ({"model.attention": [3]}, "model.attention", "coarsest is 1"),
         ({"sampling.sigma_min": 9, "sampling.sigma_max": 8}, "sampling.sigma_min", "lower"),
         ({"data.flip": "perhaps"}, "data.flip", "true or false"),
         ({"name": ""}, "name", ""),

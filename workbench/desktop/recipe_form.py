@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import Signal
+from PySide6.QtCore import QObject, Signal
 from PySide6.QtWidgets import QFileDialog, QWidget
 
 from ..presenters.forms import FormField, text_of
@@ -19,13 +19,13 @@ LABELS, FIELD = 116, 106
 ControlRow = ChoiceControl | SwitchControl | TextControl
 
 
-class RecipeForm(QWidget):
+class RecipeForm(QObject):
     """Rows of one group after the other; `edited` tells (key, text as typed)."""
 
     edited = Signal(str, str)
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, parent: QObject) -> None:
+        super().__init__(parent)
         self.groups: dict[str, Group] = {}
         self.rows: dict[str, ControlRow] = {}
         self._form: object = None
@@ -97,7 +97,7 @@ class RecipeForm(QWidget):
             self.edited.emit(row.objectName(), text_of(value))
 
     def _browse(self) -> None:
-        folder = QFileDialog.getExistingDirectory(self, "Choose a folder of images")
+        folder = QFileDialog.getExistingDirectory(self.browse.window(), "Choose a folder of images")
         if folder:
             self.edited.emit("data.path", folder)
 

@@ -66,7 +66,7 @@ class TrainPage(QWidget):
         self.seeds_card = Card("The same eight seeds over training", "")
         self.seeds = SeedTable("seeds", "The same eight seeds will be drawn here again and again.")
         self.status = StatusBar()
-        self.form = RecipeForm()
+        self.form = RecipeForm(self)
         self._build()
         self._connect()
         self.show_state(presenter.state)
