@@ -122,12 +122,18 @@ class Face(ABC):
 
     # --- the worker, by hand -----------------------------------------------------------------------
 
-    def work(self, turns: int = 1_000) -> None:
-        """Turns the worker until it rests, or so many times, and lets the face see it."""
-        for _ in range(turns):
-            if not self.worker.turn():
-                break
+    def work(self, turns: int | None = None) -> None:
+        """Turns the worker so many times and lets the face see it; without a number, until neither has more to do."""
         self.settle()
+        if turns is not None:
+            for _ in range(turns):
+                self.worker.turn()
+            self.settle()
+            return
+        while self.worker.turn():
+            while self.worker.turn():
+                pass
+            self.settle()
 
     def asked(self, kind: type[Any]) -> Any:
         assert self.engine is not None
@@ -136,7 +142,6 @@ class Face(ABC):
     def begin(self) -> None:
         """What opening the face does, until the first pictures are there."""
         self.bench.start()
-        self.work()
         self.work()
 
 
@@ -250,11 +255,12 @@ class FaceScenarios:
     def test_another_model_is_chosen(self, ready: Face) -> None:
         ready.choose("model", "portrait-of-a-very-long-name-2026-11-24-second-attempt")
         ready.work()
-        ready.work()
         assert ready.asked(OpenModel).model.startswith("portrait")
         assert ready.asked(Draw).model.startswith("portrait")
 
     def test_an_image_is_selected_and_its_film_scrubbed(self, ready: Face) -> None:
+        ready.type_into("seed", "60")
+        ready.work()
         ready.click_image(3)
         ready.work()
         assert ready.bench.drawing.state.selected == 3
@@ -273,6 +279,7 @@ class FaceScenarios:
         target = tmp_path / "grid.png"
         ready.save_picture(target)
         ready.work()
+        assert target.is_file()
         assert read_recipe(target)["indices"] == list(range(8))
 
     def test_a_model_that_cannot_be_opened_says_so(self, ready: Face) -> None:
@@ -306,6 +313,16 @@ class FaceScenarios:
         assert (asked.source, asked.path, asked.channels) == ("image-folder", str(tmp_path), 3)
         assert "1 set aside" in ready.data_words()
         assert ready.shown("data.size") == "32, 32"
+
+    def test_a_sources_own_settings_reach_the_recipe(self, ready: Face) -> None:
+        ready.go_to("train")
+        ready.choose("data.source", "image-folder")
+        ready.work()
+        ready.choose("data.options.hidden", "yes")
+        ready.work()
+        ready.click("start")
+        ready.work(2)
+        assert ready.asked(Train).recipe.data.options == {"hidden": True}
 
     def test_a_folder_without_images_says_so(self, ready: Face, tmp_path: Path) -> None:
         ready.go_to("train")
@@ -406,7 +423,6 @@ class FaceScenarios:
 
         ready.click("draw-live")
         ready.work()
-        ready.work()
         assert ready.asked(Draw).model == LIVE
         assert ready.worker.phase is Phase.PAUSED
 
@@ -435,7 +451,8 @@ class FaceScenarios:
         ready.click("start")
         ready.work(6)
         ready.click("draw-live")
-        ready.work(5)
+        ready.work(1)
+        ready.work(3)
         assert ready.worker.phase is Phase.TRAINING
         assert ready.asked(Draw).model == LIVE
         ready.go_to("draw")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from face_scenarios import Face
+from imagen_workbench.core.worker.thread import real_engine
 from imagen_workbench.workbench.desktop import window as window_module
 from imagen_workbench.workbench.desktop.canvas import ImageGrid, Thumbnails
 from imagen_workbench.workbench.desktop.chips import Chips
@@ -30,6 +31,7 @@ from PySide6.QtWidgets import (
     QLabel,
     QLineEdit,
     QMenu,
+    QMessageBox,
     QScrollArea,
     QWidget,
 )
@@ -44,6 +46,8 @@ LEFT, NO, CTRL = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, Qt.K
 NAMES = {"roll-seed": "seed-dice", "lock-seed": "seed-lock"}
 """Where a control's name in the window differs from the scenarios'."""
 MANY_TURNS = 1_000
+PATIENCE = 20_000
+"""Milliseconds."""
 
 W = TypeVar("W", bound=QWidget)
 
@@ -77,11 +81,11 @@ class PromptThread(QtThread):
 class QtFace(Face):
     """A real window over a worker that the test turns. Call `close` at the end: it fails where something is left."""
 
-    def __init__(self, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch, ui: QtThread | None = None) -> None:
         super().__init__()
         self._others = set(QApplication.topLevelWidgets())
         self.qtbot, self._monkeypatch = qtbot, monkeypatch
-        self.ui = PromptThread()
+        self.ui = ui or PromptThread()
         self._bench = Bench(self.worker, self.ui)
         self.window = window_module.Window(self._bench)
         self.gone = False
@@ -102,7 +106,7 @@ class QtFace(Face):
         for _ in range(MANY_TURNS):
             QCoreApplication.processEvents()
             QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
-            if not self.ui.waiting:
+            if not getattr(self.ui, "waiting", 0):
                 break
         else:
             raise AssertionError("the face never comes to rest")
@@ -112,13 +116,29 @@ class QtFace(Face):
         """Ends bench, worker and window as the person's closing does, and looks for what is left."""
         self.bench.close()
         self.work()
+        self.end()
+
+    def end(self) -> None:
+        """Waits for the window's end and looks for what is left."""
+        self.qtbot.waitUntil(self._is_gone, timeout=PATIENCE)
         assert self.bench.is_closed
-        self.qtbot.waitUntil(self._is_gone)
         del self.window
         gc.collect()
         left = [type(each).__name__ for each in QApplication.topLevelWidgets() if each not in self._others]
         assert not left, f"left open: {', '.join(left)}"
         assert not self.ui.findChildren(QTimer), "a timer is left"
+
+    def drop(self) -> None:
+        """Takes everything away, whatever state it is in."""
+        window = self.__dict__.pop("window", None)
+        self.bench.close()
+        while self.worker.turn():
+            pass
+        if not self.gone and window is not None:
+            window.deleteLater()
+        del window
+        gc.collect()
+        QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
 
     def _is_gone(self) -> bool:
         QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
@@ -145,7 +165,7 @@ class QtFace(Face):
                 QCoreApplication.processEvents()
             parent = parent.parentWidget()
 
-    def _press(self, widget: QWidget, where: QPoint | None = None) -> None:
+    def press(self, widget: QWidget, where: QPoint | None = None) -> None:
         """A click that the person could make: the widget is enabled, and nothing lies over it."""
         where = where or widget.rect().center()
         assert widget.isEnabled(), f"{widget.objectName()} cannot be pressed: {widget.toolTip()}"
@@ -157,12 +177,12 @@ class QtFace(Face):
     # --- doing ------------------------------------------------------------------------------------
 
     def go_to(self, place: str) -> None:
-        self._press(self.find(QWidget, f"rail-{place}"))
+        self.press(self.find(QWidget, f"rail-{place}"))
         self.settle()
 
     def type_into(self, name: str, text: str) -> None:
         field = self.find(Field, f"{name}-field")
-        self._press(field)
+        self.press(field)
         self.qtbot.keyClick(field, Qt.Key.Key_A, CTRL)
         self.qtbot.keyClicks(field, text)
         self.qtbot.keyClick(field, Qt.Key.Key_Tab)
@@ -190,10 +210,10 @@ class QtFace(Face):
         control = controls[0] if controls else self.find(QWidget, f"{name}-choice")
         self._scroll_to(control)
         if isinstance(control, Chips):
-            self._press(self.find(QWidget, f"{name}-{choice}"))
+            self.press(self.find(QWidget, f"{name}-{choice}"))
         elif isinstance(control, SwitchControl):
             if control.value != (choice == "yes"):
-                self._press(control.box, QPoint(8, control.box.height() // 2))
+                self.press(control.box, QPoint(8, control.box.height() // 2))
         else:
             assert isinstance(control, ChoiceControl), name
             texts = [text for value, text in control.choices if choice in (value, text)]
@@ -205,12 +225,13 @@ class QtFace(Face):
         if combo.isEditable():
             line = combo.lineEdit()
             assert line is not None
-            self._press(line)
+            self.press(line)
             self.qtbot.keyClick(line, Qt.Key.Key_A, CTRL)
             self.qtbot.keyClicks(line, text)
-            self.qtbot.keyClick(line, Qt.Key.Key_Tab)
+            popup = QApplication.activePopupWidget()  # the keys go where Qt sends them
+            self.qtbot.keyClick(popup or line, Qt.Key.Key_Return)
             return
-        self._press(combo)
+        self.press(combo)
         view: QAbstractItemView = combo.view()
         self.qtbot.waitUntil(view.isVisible)
         index = combo.model().index(combo.findText(text), 0)
@@ -222,7 +243,7 @@ class QtFace(Face):
 
     def choose_from_menu(self, subject: str, text: str) -> None:
         """Presses a bar's subject and then the menu's line that begins with this text."""
-        self._press(self.find(Subject, subject))
+        self.press(self.find(Subject, subject))
         menus = [each for each in self.window.findChildren(QMenu) if each.isVisible()]
         assert len(menus) == 1
         actions = [each for each in menus[0].actions() if each.text().startswith(text)]
@@ -233,15 +254,30 @@ class QtFace(Face):
 
     def click(self, name: str) -> None:
         name = NAMES.get(name, name)
-        self._press(self.find(QWidget, name))
+        self.press(self.find(QWidget, name))
 
     def click_image(self, index: int) -> None:
         grid = self.find(ImageGrid, "grid")
-        self._press(grid, grid.cell(index).center().toPoint())
+        self.press(grid, grid.cell(index).center().toPoint())
 
     def click_film(self, column: int) -> None:
         film = self.find(FilmStrip, "film")
-        self._press(film, film.column_rect(column).center().toPoint())
+        self.press(film, film.column_rect(column).center().toPoint())
+
+    def close_window(self, answer: str) -> None:
+        """Closes the window, answering its question with the button of this text; empty expects no question."""
+        asked = []
+
+        def press() -> None:
+            box = self.window.findChild(QMessageBox, "close-question")
+            if box is not None:
+                asked.append(box.text())
+                QTest.mouseClick(next(each for each in box.buttons() if each.text() == answer), LEFT)
+
+        self.ui.call_later(0, press)
+        self.window.close()
+        self.settle()
+        assert bool(asked) == bool(answer), asked
 
     def answer_dialogs(self, path: Path | str) -> None:
         """What the system's file dialogs will say."""
@@ -318,6 +354,31 @@ class QtFace(Face):
         found: Any = self.window.findChild(kind, name)
         assert found is not None
         return found
+
+
+class RealFace(QtFace):
+    """The window over the real engine, on the worker's own thread and Qt's own clock."""
+
+    def __init__(self, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__(qtbot, monkeypatch, QtThread())
+        self.worker.start()
+        self.bench.start()
+
+    def _make_engine(self, emit: Any) -> Any:
+        return real_engine(emit)
+
+    def work(self, turns: int | None = None) -> None:
+        raise NotImplementedError("the worker turns itself")
+
+    def until(self, condition: Callable[[], object], patience: int = PATIENCE) -> None:
+        """Lets the loop turn until the condition holds."""
+        self.qtbot.waitUntil(lambda: bool(condition()), timeout=patience)
+
+    def close(self) -> None:
+        if not self.bench.is_closed:
+            self.bench.close()
+        self.end()
+        assert self.worker.join(10), "the worker's thread lives on"
 
 
 def _pixels(image: QImage) -> np.ndarray:

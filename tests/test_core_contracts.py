@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from importlib import metadata
-from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-
 from imagen_workbench.core import extensions
 from imagen_workbench.core.commands import ReadCatalogue
 from imagen_workbench.core.conditioning import Condition, NoOptions
@@ -28,6 +25,10 @@ from imagen_workbench.core.worker.headless import events_of
 from imagen_workbench.plugins.conditioning.label import Label
 from imagen_workbench.plugins.conditioning.none import Unconditional
 from imagen_workbench.plugins.datasets.digits import Digits
+from PIL import Image
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CLASSES = Facts(("cat", "dog", "bird"))
 
@@ -127,7 +128,14 @@ class TestUNet(DenoiserContract):
     recipe = Recipe.of(
         {
             "data": {"size": [11, 14], "channels": 3},
-            "model": {"width": 16, "multipliers": [1, 2], "blocks": [1, 1], "attention": [1], "stem": 2, "dropout": 0.3},
+            "model": {
+                "width": 16,
+                "multipliers": [1, 2],
+                "blocks": [1, 1],
+                "attention": [1],
+                "stem": 2,
+                "dropout": 0.3,
+            },
             "conditioning": {"options": {"width": 8}},
         }
     )
@@ -190,7 +198,9 @@ def broken_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
         metadata.EntryPoint("wrong", "collections:OrderedDict", group),
         metadata.EntryPoint("digits", "collections:Counter", group),
     ]
-    monkeypatch.setattr(extensions.metadata, "entry_points", lambda group: found if group == extensions.DATASETS else [])
+    monkeypatch.setattr(
+        extensions.metadata, "entry_points", lambda group: found if group == extensions.DATASETS else []
+    )
 
 
 @pytest.mark.usefixtures("broken_plugins")

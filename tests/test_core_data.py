@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
-
 from imagen_workbench.core.commands import ShowData, Train
 from imagen_workbench.core.data import cache
 from imagen_workbench.core.data.augment import augment
@@ -27,6 +25,7 @@ from imagen_workbench.core.randomness import generator
 from imagen_workbench.core.recipe import Data, Recipe
 from imagen_workbench.core.worker import Worker
 from imagen_workbench.core.worker.headless import events_of
+from PIL import Image
 
 
 def settings(**values: Any) -> Data:
@@ -242,7 +241,15 @@ def damaged_files(folder: Path) -> dict[str, str]:
     (folder / "empty.png").write_bytes(b"")
     (folder / "text.png").write_text("I am no picture")
     (folder / "header.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    return {"cut.png": "", "cut.jpg": "", "cut.webp": "", "cut.gif": "", "empty.png": "empty", "text.png": "not an image", "header.png": ""}
+    return {
+        "cut.png": "",
+        "cut.jpg": "",
+        "cut.webp": "",
+        "cut.gif": "",
+        "empty.png": "empty",
+        "text.png": "not an image",
+        "header.png": "",
+    }
 
 
 def test_damaged_files_are_set_aside_by_name_with_the_reason(tmp_path: Path) -> None:
@@ -354,7 +361,9 @@ def test_the_held_out_are_the_first_by_hash() -> None:
     assert max(hashes[k] for k in held_out) < min(hashes[k] for k in train)
 
 
-@pytest.mark.parametrize(("total", "asked", "count"), [(100, 0.1, 10), (7, 0.5, 4), (5, 0, 0), (100, 99, 99), (3, 0.1, 0)])
+@pytest.mark.parametrize(
+    ("total", "asked", "count"), [(100, 0.1, 10), (7, 0.5, 4), (5, 0, 0), (100, 99, 99), (3, 0.1, 0)]
+)
 def test_shares_and_counts(total: int, asked: float, count: int) -> None:
     assert held_out_count(total, asked) == count
 
@@ -490,9 +499,7 @@ def test_a_half_written_cache_is_not_taken(tmp_path: Path, monkeypatch: pytest.M
     assert equal(prepared(recipe), first)
 
 
-def test_a_cache_that_cannot_be_written_is_no_reason_to_fail(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cache_that_cannot_be_written_is_no_reason_to_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("IMAGEN_WORKBENCH_CACHE", str(tmp_path / "file"))
     assert len(prepared(folder_recipe(some_images(tmp_path / "photos"))).pixels) == 6

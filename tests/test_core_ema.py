@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-
 from imagen_workbench.core.recipe import Training
 from imagen_workbench.core.training import ema
 
@@ -80,6 +79,7 @@ def test_a_constant_stays_what_it_is() -> None:
 
 def test_the_profile_keeps_its_shape() -> None:
     """The same training, measured in finer steps: the average is the same to the order of a step."""
+
     def averaged(count: int) -> float:
         average = {"w": torch.zeros(1, dtype=torch.float64)}
         for i in range(1, count + 1):

@@ -5,17 +5,18 @@ from __future__ import annotations
 import tomllib
 import types
 import typing
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel
-
 from imagen_workbench.core.errors import RecipeError
 from imagen_workbench.core.extensions import bundled_recipes, make_scheme, make_source
 from imagen_workbench.core.recipe import Recipe, Section, known_keys, parse_setting
+from pydantic import BaseModel
+
+if typing.TYPE_CHECKING:
+    from pathlib import Path
 
 SECTIONS = {
     name: info.annotation
@@ -55,7 +56,12 @@ def test_toml_there_and_back() -> None:
     recipe = Recipe.of(
         {
             "name": 'quotes " and ä',
-            "data": {"source": "image-folder", "path": "C:\\bilder\\ä", "size": [24, 40], "options": {"deep": {"x": [1, 2]}}},
+            "data": {
+                "source": "image-folder",
+                "path": "C:\\bilder\\ä",
+                "size": [24, 40],
+                "options": {"deep": {"x": [1, 2]}},
+            },
             "model": {"multipliers": [1, 2, 4], "blocks": [1, 2, 3], "attention": [1, 2]},
             "sampling": {"ema": 0.0, "guidance": 1},
         }
@@ -295,6 +301,8 @@ def test_forms_can_be_made_of_every_field() -> None:
     """Only what a form can show: numbers, texts, choices, switches, short lists, and plugins' own tables."""
     for section, name in FIELDS:
         kind = schema(section, name).get("type", "enum" if "enum" in schema(section, name) else "")
-        assert kind in ("integer", "number", "string", "boolean", "array", "object", "enum"), f"{section}.{name}: {kind}"
+        assert kind in ("integer", "number", "string", "boolean", "array", "object", "enum"), (
+            f"{section}.{name}: {kind}"
+        )
     assert typing.get_type_hints(Recipe)
     assert issubclass(Section, BaseModel)

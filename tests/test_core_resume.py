@@ -9,11 +9,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-
 from imagen_workbench.core.commands import LIVE, Close, Command, Draw, OpenModel, Pause, Resume, Stop, Train
 from imagen_workbench.core.errors import RunError
 from imagen_workbench.core.events import (
@@ -37,6 +35,9 @@ from imagen_workbench.core.runs.journal import Follower
 from imagen_workbench.core.runs.samples import read_rows
 from imagen_workbench.core.worker import Worker
 from imagen_workbench.core.worker.headless import events_of, train
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PATIENCE = 120.0
 POLL = 0.02

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -22,6 +22,9 @@ from imagen_workbench.core.schedule import karras
 from imagen_workbench.core.testing import SamplerContract
 from imagen_workbench.core.testing.contracts import Gaussian, last, order_of
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 
 class TestEuler(SamplerContract):
@@ -199,7 +202,9 @@ def test_noise_is_standard_normal() -> None:
 # --- an independent implementation ----------------------------------------------------------------
 
 
-def _stepped(scheduler: object, data: Gaussian, x: Tensor, predict: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
+def _stepped(
+    scheduler: object, data: Gaussian, x: Tensor, predict: Callable[[Tensor, Tensor, Tensor], Tensor]
+) -> Tensor:
     """diffusers' own loop: what a pipeline does."""
     for index, t in enumerate(scheduler.timesteps):
         sigma = scheduler.sigmas[scheduler.step_index if scheduler.step_index is not None else index]

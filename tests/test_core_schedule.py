@@ -10,19 +10,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
-
 from imagen_workbench.core.errors import RecipeError
 from imagen_workbench.core.precondition import edm, edm_coefficients, per_image
 from imagen_workbench.core.randomness import generator
 from imagen_workbench.core.schedule import edm_weight, karras, lognormal, stratified
+from torch import Tensor
 
 # --- the grid -------------------------------------------------------------------------------------
 
 
-@given(
-    n=st.integers(1, 300), lo=st.floats(1e-4, 1.0), factor=st.floats(1.5, 1e5), rho=st.floats(1.0, 20.0)
-)
+@given(n=st.integers(1, 300), lo=st.floats(1e-4, 1.0), factor=st.floats(1.5, 1e5), rho=st.floats(1.0, 20.0))
 def test_karras_goes_from_top_to_bottom_to_zero(n: int, lo: float, factor: float, rho: float) -> None:
     hi = lo * factor
     levels = karras(n, lo, hi, rho)

@@ -6,14 +6,11 @@ import dataclasses
 import hashlib
 import math
 import random
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
-
-from imagen_workbench.core.conditioning import Condition
 from imagen_workbench.core.data.cache import Dataset
 from imagen_workbench.core.data.source import Facts
 from imagen_workbench.core.data.split import content_hash, split
@@ -28,6 +25,12 @@ from imagen_workbench.core.recipe import Recipe, Training
 from imagen_workbench.core.training.loop import BatchOrder, TrainingState, held_out_loss, to_unit, train
 from imagen_workbench.core.training.losses import BANDS, by_band, denoising_loss
 from imagen_workbench.core.training.optimizers import learning_rate, load_state_tensors, state_tensors
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from imagen_workbench.core.conditioning import Condition
 
 CPU = torch.device("cpu")
 TOY = Recipe.of(
@@ -284,7 +287,9 @@ def test_levels_are_the_recipes_distribution() -> None:
     logs = sigma.double().log().reshape(8, 16).sort(dim=1).values
     edges = [-1.2 + 1.2 * math.sqrt(2) * float(torch.erfinv(torch.tensor(2 * k / 16 - 1))) for k in range(17)]
     for row in logs:
-        assert all(low - 1e-5 <= float(each) <= high + 1e-5 for each, low, high in zip(row, edges, edges[1:], strict=False))
+        assert all(
+            low - 1e-5 <= float(each) <= high + 1e-5 for each, low, high in zip(row, edges, edges[1:], strict=False)
+        )
 
 
 def test_conditions_are_dropped_as_often_as_the_recipe_says() -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-
 from imagen_workbench.core import commands
 from imagen_workbench.core.commands import (
     CancelDraw,
@@ -46,6 +45,9 @@ from imagen_workbench.core.events import (
 from imagen_workbench.core.worker import Mailbox, Worker
 from imagen_workbench.core.worker.states import TABLE, Act, decide
 from imagen_workbench.core.worker.thread import Moment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
 
 PATIENCE = 30.0
 """Seconds that a test waits for another thread before it gives up."""
@@ -249,7 +251,9 @@ def phases(events: list[Event]) -> list[Phase]:
 # --- the table ------------------------------------------------------------------------------------
 
 ALL_COMMANDS = [
-    kind for kind in vars(commands).values() if isinstance(kind, type) and issubclass(kind, Command) and kind is not Command
+    kind
+    for kind in vars(commands).values()
+    if isinstance(kind, type) and issubclass(kind, Command) and kind is not Command
 ]
 
 # what each act comes to, where the state changes at once

@@ -11,6 +11,17 @@ pytest finds the tests in the subclass; this package does not need pytest itself
 
 from __future__ import annotations
 
-from .contracts import ConditioningContract, DatasetContract, DenoiserContract, SamplerContract
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .contracts import ConditioningContract, DatasetContract, DenoiserContract, SamplerContract
 
 __all__ = ["ConditioningContract", "DatasetContract", "DenoiserContract", "SamplerContract"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import contracts
+
+    return getattr(contracts, name)

@@ -6,12 +6,11 @@ grows as sqrt(s² + sigma²) along the probability-flow ODE (Karras et al. 2022,
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -25,17 +24,15 @@ from ..errors import DataError, RequestError, WorkbenchError
 from ..randomness import ImageNoise, generator
 from ..recipe import Recipe
 from ..schedule import karras
+from .elsewhere import example_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from pydantic import BaseModel
-
     from ..conditioning import ConditioningScheme
     from ..data.source import Source
     from ..precondition import Denoiser
-    from ..recipe import Data
     from ..sampling.samplers import Step
 
 
@@ -499,24 +496,3 @@ class ConditioningContract:
         assert kind.title
         assert kind.summary
         json.dumps(kind.Options.model_json_schema())
-
-
-def example_digest(example: Example) -> str:
-    """SHA-256 over everything an example holds."""
-    digest = hashlib.sha256()
-    image: Any = example.image
-    if isinstance(image, np.ndarray):
-        digest.update(f"{image.dtype}|{image.shape}|".encode() + np.ascontiguousarray(image).tobytes())
-    elif hasattr(image, "tobytes"):
-        digest.update(f"{image.mode}|{image.size}|".encode() + image.tobytes())
-    else:
-        digest.update(image.read_bytes())
-    digest.update(f"|{example.label}|{example.name}|{sorted(example.fields.items())!r}".encode())
-    return digest.hexdigest()
-
-
-def remade(kind: type[Source], settings: dict[str, Any], options: dict[str, Any]) -> Source:
-    """The same source in another process, from what describes it."""
-    data: Data = Recipe.of({"data": settings}).data
-    chosen: BaseModel = kind.Options.model_validate(options)
-    return kind(data, chosen)

@@ -1,4 +1,5 @@
-// Draws what canvas.py shows: a grid of images, a film strip, curves. One module, no imports, no build step.
+// Draws what canvas.py shows: a grid of images, a film strip, curves, and the table of table.js, which stands before
+// it in the same module. No imports, no build step.
 // A frame comes as a custom message with binary buffers; when it has been painted, its number goes back.
 // All lengths in the drawing code are device pixels, so that one image pixel is a whole number of screen pixels.
 
@@ -303,7 +304,7 @@ const curves = {
 
 // ---- the widget ------------------------------------------------------------------------------------------
 
-const kinds = { images, strip, curves };
+const kinds = { images, strip, curves, table };
 
 // The factory runs once per model, so `frame` outlives its views and a new view shows it at once.
 export default () => {

@@ -1,4 +1,4 @@
-"""Widgets that draw on a canvas in the page: a grid of images, a film strip, loss curves.
+"""Widgets that draw on a canvas in the page: a grid of images, a film strip, seeds over training, loss curves.
 
 Each is shown by numbered *frames* that the page confirms when it has painted them. At most two are on
 their way; of what comes meanwhile the newest waits and replaces the one that waited before. So a slow page,
@@ -8,13 +8,13 @@ or none, never makes a queue grow. `show` may be called from any thread, also wh
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anywidget
 import numpy as np
 import traitlets
 
+from .assets import asset
 from .comms import answer_while_busy
 
 if TYPE_CHECKING:
@@ -24,16 +24,11 @@ IN_FLIGHT = 2  # one being painted, one on the way: a third would only be older 
 POINTS = 800  # bins of a curve: about one per pixel of a panel
 
 
-def _asset(name: str) -> str:
-    # the text, not the path: anywidget would watch a path with a thread of its own
-    return Path(__file__).with_name(name).read_text(encoding="utf-8")
-
-
 class FrameWidget(anywidget.AnyWidget):
     """A widget whose content travels in confirmed frames. Subclasses name `_kind` and call `_show`."""
 
-    _esm = _asset("canvas.js")
-    _css = _asset("canvas.css")
+    _esm = asset("table.js", "canvas.js")
+    _css = asset("canvas.css")
     _kind = traitlets.Unicode().tag(sync=True)
     empty = traitlets.Unicode(help="what stands here before the first frame").tag(sync=True)
 
@@ -135,6 +130,22 @@ class FilmStrip(FrameWidget):
                 f"x_t {list(x_t.shape)}, x0 {list(x0.shape)} and sigmas {list(levels.shape)} must have the same n"
             )
         self._show(shape, [noisy, _pictures(x0)[1], levels.tobytes()])
+
+
+class SeedTable(FrameWidget):
+    """The same seeds over training: a column for each time they were drawn, a row for each seed."""
+
+    _kind = traitlets.Unicode("table").tag(sync=True)
+    selected = traitlets.Int(-1, help="the image that is looked at, column by column, or -1").tag(sync=True)
+    tile = traitlets.Int(28, help="pixels that a picture's side may fill").tag(sync=True)
+    label = traitlets.Unicode("step {step}, image {i} of {n}", help="for screen readers").tag(sync=True)
+    empty = traitlets.Unicode("The same seeds will be drawn here again and again.").tag(sync=True)
+
+    def show(self, rows: Sequence[tuple[int, np.ndarray]]) -> None:
+        """rows: (step, images [n h w] or [n h w 3] uint8), oldest first, all alike. Any thread."""
+        images = np.concatenate([images for _, images in rows]) if rows else np.zeros((0, 1, 1), np.uint8)
+        shape, pixels = _pictures(images)
+        self._show({**shape, "steps": [step for step, _ in rows]}, [pixels])
 
 
 def thin(x: np.ndarray, y: np.ndarray, bins: int = POINTS) -> tuple[np.ndarray, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,7 @@ PAPER, INK, QUIET = (251, 251, 252), (29, 31, 35), (99, 103, 111)
 
 def labelled_grid(images: np.ndarray, row_labels: Sequence[str], columns: int, scale: int = 2) -> np.ndarray:
     """[n h w c] uint8 in rows of `columns`, each row with its label before it → [H W 3]."""
-    font = ImageFont.load_default(13)
+    font = _font(13)
     n, h, w, _ = images.shape
     rows = -(-n // columns)
     gap, edge = 4, 12
@@ -36,13 +37,13 @@ def labelled_grid(images: np.ndarray, row_labels: Sequence[str], columns: int, s
 def film_strip(x: np.ndarray, x0: np.ndarray, sigmas: Sequence[float], scale: int = 2, most: int = 12) -> np.ndarray:
     """One image's way: x, x0 [s h w c] uint8 at sigmas [s] → [H W 3], x_t above, x̂_0 below, sigma under both."""
     shown = np.unique(np.linspace(0, len(sigmas) - 1, min(most, len(sigmas))).round().astype(int))
-    font, small = ImageFont.load_default(13), ImageFont.load_default(11)
+    font, small = _font(13), _font(11)
     _, h, w, _ = x.shape
     gap, edge, left = 6, 12, 44
     width, height = left + len(shown) * (w * scale + gap) - gap + edge, 2 * (h * scale + gap) + 2 * edge + 14
     sheet = Image.new("RGB", (width, height), PAPER)
     pen = ImageDraw.Draw(sheet)
-    for row, (name, frames) in enumerate((("x_t", x), ("x̂_0", x0))):
+    for row, (name, frames) in enumerate((("x_t", x), ("^x_0", x0))):
         top = edge + row * (h * scale + gap)
         _with_subscript(pen, (edge, top + h * scale / 2), name, font, small)
         for column, index in enumerate(shown):
@@ -59,12 +60,25 @@ def _with_subscript(
     pen: ImageDraw.ImageDraw,
     at: tuple[float, float],
     name: str,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-    small: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    font: ImageFont.FreeTypeFont,
+    small: ImageFont.FreeTypeFont,
 ) -> None:
-    letter, _, below = name.partition("_")
+    """`x_t` or, with a hat, `^x_0`; `at` is its left middle."""
+    letter, _, below = name.removeprefix("^").partition("_")
+    left, middle = at
     pen.text(at, letter, INK, font, anchor="lm")
-    pen.text((at[0] + font.getlength(letter), at[1] + 4), below, INK, small, anchor="lm")
+    width = font.getlength(letter)
+    if name.startswith("^"):
+        top = middle - 7
+        pen.line([(left + 1, top + 2), (left + width / 2, top), (left + width - 1, top + 2)], INK, 1)
+    pen.text((left + width, middle + 4), below, INK, small, anchor="lm")
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which matplotlib brings along: it has the Greek letters."""
+    from matplotlib import get_data_path
+
+    return ImageFont.truetype(str(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
 
 
 def _scaled(pixels: np.ndarray, scale: int) -> Image.Image:

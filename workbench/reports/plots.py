@@ -23,7 +23,9 @@ def loss_png(curves: Curves) -> bytes:
         axes.plot(curves.held_steps, curves.held, color=ORANGE, linewidth=1.6, label="held out")
     axes.set_yscale("log")
     axes.set_xlabel("step")
-    axes.set_ylabel("loss (1: nothing learned)")
+    axes.set_ylabel("loss")
+    for axis in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        axis(lambda value, _position: f"{value:g}")
     return _png(figure, axes)
 
 

@@ -79,12 +79,11 @@ def write_report(run: Run, columns: int = 10) -> RunReport:
         Part("Training", "", (Figure(curve_png, "Loss over training"),), _training_rows(run, model)),
     ]
     if found is not None:
-        nearest = data.pixels[data.train[found.nearest[:10]]].transpose(0, 2, 3, 1)
+        firsts = np.arange(0, len(drawing.labels), columns)
+        nearest = data.pixels[data.train[found.nearest[firsts]]].transpose(0, 2, 3, 1)
         pairs = png_bytes(
-            labelled_grid(
-                np.concatenate([drawing.drawn.images[: len(nearest)], nearest]), ("drawn", "nearest"), len(nearest)
-            ),
-            drawing.recipe | {"indices": list(range(len(nearest)))},
+            labelled_grid(np.concatenate([drawing.drawn.images[firsts], nearest]), ("drawn", "nearest"), len(nearest)),
+            drawing.recipe | {"indices": firsts.tolist(), "conditions": [drawing.conditions[k] for k in firsts]},
         )
         parts.append(
             Part(

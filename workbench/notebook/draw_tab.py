@@ -1,0 +1,268 @@
+"""The Draw tab: settings at the side; pictures, the way of one of them, and what can be done with them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...core.errors import RecipeError
+from ..presenters.drawing import MOST_IMAGES, DrawingPresenter, DrawingState
+from ..presenters.forms import FormField, value_of
+from .canvas import FilmStrip, ImageCanvas
+from .form import Form, Row
+from .parts import Desk, Refresher, Words, allow, box, button, is_shown, pictures, show_if
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    import ipywidgets
+
+    from ..presenters.status import Status
+
+EACH = "each in turn"
+MOST_CHIPS = 12
+SAMPLERS = (("heun", "Heun"), ("dpmpp-2m", "DPM-Solver++(2M)"), ("euler", "Euler"))
+COUNT = FormField("count", "Images", "", "integer", minimum=1, maximum=MOST_IMAGES)
+NOTHING = np.zeros((0, 1, 1), np.uint8)
+
+
+class DrawTab:
+    """A view of a `DrawingPresenter`: widgets, and what they say to each other, nothing else."""
+
+    def __init__(self, presenter: DrawingPresenter, desk: Desk) -> None:
+        self._presenter, self._desk = presenter, desk
+        self._shown = DrawingState()
+        self._start = self._shown.sampling
+        self._refresh = Refresher(desk, self._show)
+        self._mistyped: dict[str, tuple[str, str]] = {}
+        self._path = ""
+
+        self.form = Form()
+        self.problem = Words("iw-problem")
+        self.grid = ImageCanvas(empty="The first pictures will be here in a moment.")
+        self.film = FilmStrip(tile=46, empty="The way from noise to the chosen image will be here.")
+        self.image_facts = Words("iw-image-facts", hidden_when_empty=False)
+        self.facts = Words("iw-facts", hidden_when_empty=False)
+        self.copy = button("Copy as Python", "This draw as code.", self._press(self._copy), "link")
+        self.save = button("Save", "Save the pictures as a PNG that carries its recipe.", self._press(self._open_save))
+        self.draw = button("Draw", "Draw with these settings.", self._press(presenter.draw), "primary")
+        self.path = Form([("", [Row("path", "text", "Save as", "A PNG that carries its recipe.", wide=True)])])
+        self.save_now = button("Save picture", "Write the file.", self._press(self._save), "primary")
+        self.save_not = button("Cancel", "", self._press(self._close_save), "link")
+        self.save_line = box(self.path, self.save_now, self.save_not, kind="iw-save-line")
+        self.code = Form([("", [Row("python", "lines", "This draw as Python", wide=True)])], kind="iw-code")
+        show_if(self.save_line, when=False)
+        show_if(self.code, when=False)
+        self.view = self._laid_out()
+        self._connect()
+        self._lay_form()
+        self._show()
+
+    def _laid_out(self) -> ipywidgets.Box:
+        actions = box(self.copy, self.save, self.draw, kind="iw-actions")
+        foot = box(self.image_facts, self.facts, actions, kind="iw-foot")
+        stage = box(self.problem, self.grid, self.film, foot, self.save_line, self.code, kind="iw-stage")
+        return box(box(self.form, kind="iw-column"), stage, kind="iw-pane")
+
+    def _connect(self) -> None:
+        self.form.edited = lambda key, text, hear: self._desk.do(self._take, key, text, hear)
+        self.form.pressed = lambda name: self._desk.do(self._take_press, name)
+        self.path.edited = lambda _key, text, hear: self._desk.do(self._take_path, text, hear)
+        self.grid.observe(self._tell(self._presenter.select), "selected")
+        self.film.observe(self._tell(self._scrub), "selected")
+        self._presenter.changed.connect(self._refresh.soon)
+
+    def _press(self, verb: Callable[[], object]) -> Callable[[], None]:
+        return lambda: self._desk.do(verb)
+
+    def _tell(self, verb: Callable[[int], None]) -> Callable[[Any], None]:
+        def told(change: Any) -> None:
+            if self._desk.heard():
+                self._desk.do(verb, change.new)
+
+        return told
+
+    # --- from the person, on the presenters' thread -------------------------------------------------
+
+    def _take(self, key: str, text: str, hear: Callable[[], None]) -> None:
+        hear()
+        self._refresh.soon()
+        self._mistyped.pop(key, None)
+        match key:
+            case "model":
+                self._presenter.choose_model(text)
+            case "condition":
+                self._take_condition(text)
+            case "sampler":
+                self._presenter.set(sampler=text)
+            case "count" | "seed" | "steps" | "guidance":
+                field = COUNT if key == "count" else self._presenter.FORM[key]
+                try:
+                    self._presenter.set(**{key: value_of(field, text)})
+                except RecipeError as error:
+                    self._mistyped[key] = text, f"{error.what}. {error.fix}."
+                else:
+                    if key in dict(self._presenter.state.errors):
+                        self._mistyped[key] = text, ""
+
+    def _take_condition(self, text: str) -> None:
+        facts = self._presenter.state.facts
+        known = facts.choices if facts else ()
+        if text in ("", EACH, *known):
+            self._presenter.set(conditions=() if text in ("", EACH) else (text,))
+        else:
+            self._mistyped["condition"] = text, f"{text} is not among the conditions. Choose one from the list."
+
+    def _take_press(self, name: str) -> None:
+        if name == "roll-seed":
+            self._presenter.roll_seed()
+        else:
+            self._presenter.set(locked=not self._presenter.state.locked)
+
+    def _scrub(self, step: int) -> None:
+        state = self._presenter.state
+        last = len(state.drawn.sigmas) - 1 if state.drawn else 0
+        if (-1 if step >= last else step) != state.film_at:
+            self._presenter.scrub(step)
+
+    def _copy(self) -> None:
+        code = self._presenter.as_python()
+        wanted = not is_shown(self.code) or self.code.values.get("python") != code
+        show_if(self.code, when=wanted)
+        if wanted:
+            self.code.show({"python": code})
+            self.code.copy(code)
+
+    def _open_save(self) -> None:
+        self._path = str(self._presenter.suggested_path())
+        self.path.show({"path": self._path})
+        show_if(self.save_line, when=not is_shown(self.save_line))
+
+    def _close_save(self) -> None:
+        show_if(self.save_line, when=False)
+
+    def _take_path(self, text: str, hear: Callable[[], None]) -> None:
+        hear()
+        self._path = text
+        self.path.show({"path": text})
+
+    def _save(self) -> None:
+        if self._presenter.save(self._path):
+            self._close_save()
+
+    # --- to the person ----------------------------------------------------------------------------
+
+    def show_status(self, status: Status) -> None:
+        self.facts.show("   ".join(status.right))
+
+    def _show(self) -> None:
+        """Sets what differs from the state shown last."""
+        before, state = self._shown, self._presenter.state
+        self._shown = state
+        if (state.facts, state.models) != (before.facts, before.models):
+            if state.facts is not before.facts:
+                self._start = state.sampling
+                self._mistyped.clear()
+            self._lay_form()
+        self._show_form(state)
+        if state.frame != before.frame and state.images is not None:
+            self.grid.show(pictures(state.images))
+        if (state.drawn, state.selected) != (before.drawn, before.selected):
+            self._show_film(state)
+        self._desk.write(self.grid, "selected", state.selected if state.images is not None else -1)
+        last = len(state.drawn.sigmas) - 1 if state.drawn else 0
+        if (state.film_at, state.drawn) != (before.film_at, before.drawn):
+            self._desk.write(self.film, "selected", last if state.film_at < 0 else state.film_at)
+        allow(self.draw, state.can_draw)
+        allow(self.save, state.can_save)
+        show_if(self.copy, when=state.drawn is not None)
+        told = state.problem or (f"Saved as {state.saved}" if state.saved else "")
+        self.problem.show(told, "error" if state.problem else "quiet")
+
+    def _lay_form(self) -> None:
+        state, form, start = self._presenter.state, DrawingPresenter.FORM, self._start
+        facts = state.facts
+        choices = tuple((text, text) for text in (facts.choices if facts else ()))
+        each = (("", EACH),)
+        if len(choices) > MOST_CHIPS:
+            condition = Row("condition", "search", "Condition", "What every image shows.", choices=each + choices)
+        else:
+            condition = Row("condition", "chips", "Condition", choices=(choices + each) if choices else ())
+        other = "Open a run, model file or picture…"
+        model = Row("model", "choice", help="What draws.", choices=state.models, other=other)
+        guidance = Row(
+            "guidance", "number", form["guidance"].label, f"{form['guidance'].help} Ho and Salimans 2022.",
+            note="1 draws as learned; more follows the condition closer, with less variety.",
+            stops=tuple(f"{stop / 20:.2f}" for stop in range(161)), default=f"{start.guidance:.2f}",
+        )  # fmt: skip
+        count = Row(
+            "count", "number", "Images", f"How many are drawn, up to {MOST_IMAGES}.", stops=growing(64), default="8"
+        )
+        steps = Row(
+            "steps", "number", form["steps"].label, form["steps"].help, stops=growing(100), default=str(start.steps)
+        )
+        self.form.lay_out(
+            (
+                ("Model", (model, Row("model-facts", "words"))),
+                *((("Condition", (condition,)),) if choices else ()),
+                ("Start", (count, Row("seed", "seed", "Seed", form["seed"].help))),
+                ("Path", (Row("sampler", "choice", "Sampler", form["sampler"].help, choices=SAMPLERS), steps)),
+                ("Guidance", (guidance,)),
+            )
+        )
+
+    def _show_form(self, state: DrawingState) -> None:
+        sampling = state.sampling
+        values = {
+            "model": state.model,
+            "model-facts": state.facts_line or "Opening the model …",
+            "condition": state.conditions[0] if state.conditions else "",
+            "count": str(state.count),
+            "seed": str(sampling.seed),
+            "sampler": sampling.sampler,
+            "steps": str(sampling.steps),
+            "guidance": spoken_guidance(sampling.guidance),
+        }
+        if state.facts is None and state.problem:
+            values["model-facts"] = ""
+        errors = dict(state.errors)
+        for key, (text, error) in list(self._mistyped.items()):
+            if error or key in errors:
+                values[key] = text
+                errors[key] = error or errors[key]
+            else:
+                del self._mistyped[key]
+        values["seed"] = f"{values['seed'].replace(' ', '')} {'locked' if state.locked else 'free'}"
+        start = self._start
+        defaults = {"count": 8, "sampler": start.sampler, "steps": start.steps, "guidance": start.guidance}
+        now = {"count": state.count, **{key: getattr(sampling, key) for key in ("sampler", "steps", "guidance")}}
+        conditional = state.facts is None or state.facts.conditional
+        self.form.show(
+            values,
+            errors,
+            changed={key for key, value in now.items() if value != defaults[key]},
+            off={} if conditional else {"guidance": "This model knows no conditions, so there is nothing to guide by."},
+        )
+
+    def _show_film(self, state: DrawingState) -> None:
+        film, drawn = state.film, state.drawn
+        if film is None:
+            self.film.show(NOTHING, NOTHING, [])
+        else:
+            self.film.show(pictures(film[0]), pictures(film[1]), film[2])
+        if drawn is None:
+            self.image_facts.show("")
+        else:
+            text = drawn.conditions[state.selected]
+            self.image_facts.show(f"No. {state.selected + 1} · {f'condition {text}' if text else 'no condition'}")
+
+
+def growing(high: int) -> tuple[str, ...]:
+    """Whole numbers from 1 to `high` that grow by about a constant factor: where a slider can stand."""
+    return tuple(str(stop) for stop in sorted({round(high ** (i / 240)) for i in range(241)}))
+
+
+def spoken_guidance(value: float) -> str:
+    return f"{value:.2f}" if abs(round(value, 2) - value) < 1e-9 else f"{value:.6g}"
