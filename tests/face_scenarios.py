@@ -210,6 +210,15 @@ class FaceScenarios:
         assert not ready.error_at("guidance")
         assert ready.asked(Draw).sampling.guidance == 2
 
+    def test_the_same_mistake_again_is_named_again(self, ready: Face) -> None:
+        for wrong in ("99", "98", "many"):
+            ready.type_into("guidance", wrong)
+            ready.settle()
+            assert ready.error_at("guidance"), wrong
+        ready.type_into("seed", "3")
+        ready.work(1)
+        assert ready.error_at("guidance"), "a picture that comes in between takes no complaint down"
+
     def test_conditions_are_chips(self, ready: Face) -> None:
         ready.choose("condition", "7")
         ready.work()
@@ -337,7 +346,7 @@ class FaceScenarios:
         "data.size": ("16, 16", (16, 16)),
         "data.channels": ("3", 3),
         "data.fit": ("pad", "pad"),
-        "data.validation": ("0.25", 0.25),
+        "data.validation": ("0,25", 0.25),
         "data.shift": ("2", 2),
         "data.flip": ("yes", True),
         "conditioning.dropout": ("0.2", 0.2),
@@ -433,6 +442,7 @@ class FaceScenarios:
         ready.click("stop")
         ready.work()
         assert ready.worker.phase is Phase.IDLE
+        assert "Finished" not in ready.status()
         assert ready.bench.training.state.saved_step >= step.step
         assert ready.is_enabled("start")
 

@@ -168,6 +168,9 @@ class QtFace(Face):
     def press(self, widget: QWidget, where: QPoint | None = None) -> None:
         """A click that the person could make: the widget is enabled, and nothing lies over it."""
         where = where or widget.rect().center()
+        if not self.window.isActiveWindow():
+            self.window.activateWindow()
+            self.qtbot.waitUntil(self.window.isActiveWindow)
         assert widget.isEnabled(), f"{widget.objectName()} cannot be pressed: {widget.toolTip()}"
         top = widget.window()
         under = top.childAt(widget.mapTo(top, where)) or top
@@ -234,11 +237,8 @@ class QtFace(Face):
         self.press(combo)
         view: QAbstractItemView = combo.view()
         self.qtbot.waitUntil(view.isVisible)
-        index = combo.model().index(combo.findText(text), 0)
-        view.scrollTo(index)
-        for where in (view.viewport().rect().bottomLeft(), view.visualRect(index).center()):
-            self.qtbot.mouseMove(view.viewport(), where)  # Qt takes a click without a move for the one that opened it
-        self.qtbot.mouseClick(view.viewport(), LEFT, NO, view.visualRect(index).center())
+        for key in (Qt.Key.Key_Home, *[Qt.Key.Key_Down] * combo.findText(text), Qt.Key.Key_Return):
+            self.qtbot.keyClick(view, key)
         self.qtbot.waitUntil(lambda: not view.isVisible())
 
     def choose_from_menu(self, subject: str, text: str) -> None:

@@ -476,6 +476,7 @@ def test_closing_while_training_saves_first() -> None:
     ]
     assert phases(said) == [Phase.STOPPING, Phase.IDLE, Phase.CLOSED]
     assert not bench.engine.open_draws
+    assert not [event for event in said if isinstance(event, Drawn)], "nobody waits for a picture any more"
 
 
 def test_another_run_can_follow() -> None:
@@ -733,6 +734,13 @@ def test_facts_are_kept_in_order_and_of_progress_only_the_newest() -> None:
     assert [event.step for event in said if isinstance(event, Progress | Preview)] == [49, 49]
     assert [isinstance(event, Kept) for event in said] == [True] * 5 + [False] * 2
     assert box.take() == []
+
+
+def test_what_is_newest_comes_last() -> None:
+    box = Mailbox()
+    for event in (Progress(1), Preview(2), Progress(3), Saved(4)):
+        box.put(event)
+    assert [event.ticket for event in box.take()] == [4, 2, 3]
 
 
 def test_a_slow_reader_makes_nothing_grow() -> None:

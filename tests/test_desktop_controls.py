@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
-import os
 import weakref
-
-os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
 import numpy as np
 import pytest

@@ -47,7 +47,8 @@ FIRST = {
     "choices.edited": "many_choices",
     "seed.rolled": "dice",
     "lock_toggled": "locked_seed",
-    "presenter.changed": "first_start",
+    "draw_page: self.presenter.changed": "first_start",
+    "train_page: presenter.changed": "another_recipe",
     "tabs.currentChanged": "as_toml",
     "undo.clicked": "undo_takes_it_back",
     "recipe.edited": "another_recipe",
@@ -61,9 +62,11 @@ FIRST = {
     "subject_pressed.connect(self._choose_run)": "goes_on_from_the_menu",
     "_run_chosen": "goes_on_from_the_menu",
     "_model_chosen": "another_model",
-    "aboutToHide": "another_model",
+    "draw_page: menu.aboutToHide": "another_model",
+    "train_page: menu.aboutToHide": "goes_on_from_the_menu",
     "browse.clicked": "systems_dialog",
     "status_changed": "status_line",
+    "bench.closed": "status_line",
     "rail.chosen": "data_is_seen_first",
     "data.source": "folder_is_picked",
     "data.options.hidden": "own_settings",
@@ -155,7 +158,8 @@ def test_a_cut_connection_is_noticed(
         if name in vars(module) and vars(module)[name].__module__ == module.__name__:
             monkeypatch.setattr(user, name, vars(made)[name])
     theme.apply(qapp, dark=True)
-    hints = (scenario for part, scenario in FIRST.items() if part in (spared or text))
+    told = spared or f"{Path(str(module.__file__)).stem}: {text}"
+    hints = (scenario for part, scenario in FIRST.items() if part in told)
     first = next(hints, f"'{spared}'")
     for number, (name, values) in enumerate(scenarios(first)):
         place = tmp_path / f"{number}"

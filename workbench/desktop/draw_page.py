@@ -35,6 +35,7 @@ class DrawPage(QWidget):
         super().__init__()
         self.presenter = presenter
         self._shown = DrawingState()
+        self._shown_errors: dict[str, str] = {}
         self.top = TopBar("draw-bar", choosable=True)
         self.save = self.top.add_button("Save", name="save", help="Save the pictures as a PNG that carries its recipe.")
         self.draw = self.top.add_button("Draw", kind="primary", icon="return", name="draw")
@@ -48,6 +49,8 @@ class DrawPage(QWidget):
         self.status = StatusBar()
         self._build()
         self._connect()
+        self._show_model(presenter.state)
+        self.show_state(presenter.state)
 
     # --- layout -----------------------------------------------------------------------------------
 
@@ -88,7 +91,7 @@ class DrawPage(QWidget):
     def _settings(self) -> Column:
         form = DrawingPresenter.FORM
         self.chips = Chips(several=False, each=EACH, name="condition", label="Condition")
-        self.choices = ChoiceControl("Condition", name="condition-choice", help="What every image shows.")
+        self.choices = ChoiceControl("Shown", name="condition-choice", help="What every image shows.")
         self.count = NumberControl(
             "Images",
             1,
@@ -153,7 +156,11 @@ class DrawPage(QWidget):
     def _take(self, value: object) -> None:
         control = self.sender()
         assert control is not None
-        self.presenter.set(**{control.objectName(): value})
+        name = control.objectName()
+        self.presenter.set(**{name: value})
+        # the same complaint again is no change of state, but the control has taken it down
+        self._shown_errors.pop(name, None)
+        self._show_errors(self.presenter.state)
 
     def _take_chips(self, chosen: tuple[str, ...]) -> None:
         self.presenter.set(conditions=chosen)
@@ -216,6 +223,7 @@ class DrawPage(QWidget):
         if state.conditions != before.conditions or state.facts != before.facts:
             self.chips.show_value(state.conditions)
             self.choices.show_value(state.conditions[0] if state.conditions else "")
+        self._show_errors(state)
         self._show_settings(state)
         if state.frame != before.frame:
             self.grid.show_images(state.images)
@@ -234,34 +242,41 @@ class DrawPage(QWidget):
     def _show_model(self, state: DrawingState) -> None:
         facts = state.facts
         self.top.show_subject(facts.name if facts else (state.model or "No model"), state.facts_line)
-        choices = facts.choices if facts else ()
+        self.condition_group.setEnabled(facts is not None)
+        if facts is None:
+            # the former model's conditions stay until the next one's are known, so that nothing jumps
+            self.condition_group.setVisible(bool(self.chips.choices or self.choices.choices))
+            self.grid.show_empty_text("Opening the model …" if state.model else "No model is open.")
+            return
+        choices = facts.choices
         many = len(choices) > MOST_CHIPS
         self.condition_group.setVisible(bool(choices))
         self.chips.setVisible(not many)
         self.choices.setVisible(many)
         self.chips.show_choices(() if many else choices)
-        if many:
-            self.choices.show_choices([("", EACH), *((text, text) for text in choices)])
-        self.guidance.setEnabled(bool(facts is None or facts.conditional))
-        if facts is None:
-            self.grid.show_empty_text("Opening the model …")
-        elif state.sampling is not None:
-            self.guidance.default = state.sampling.guidance
-            self.steps.default = state.sampling.steps
+        self.choices.show_choices([("", EACH), *((text, text) for text in choices)] if many else [])
+        self.guidance.setEnabled(facts.conditional)
+        self.guidance.default = state.sampling.guidance
+        self.steps.default = state.sampling.steps
 
     def _show_settings(self, state: DrawingState) -> None:
-        errors = dict(state.errors)
         values = {
             "count": state.count,
             **{key: getattr(state.sampling, key) for key in ("seed", "sampler", "steps", "guidance")},
         }
         for control in self._plain():
-            name = control.objectName()
-            if control.error != errors.get(name, "") and (name in errors or not isinstance(control, SeedControl)):
-                control.show_error(errors.get(name, ""))
-            if name not in errors:
-                control.show_value(values[name])
+            if control.objectName() not in dict(state.errors):
+                control.show_value(values[control.objectName()])
         self.seed.show_locked(state.locked)
+
+    def _show_errors(self, state: DrawingState) -> None:
+        """What the presenter says is wrong. What a control itself could not read, it says itself."""
+        errors = dict(state.errors)
+        for control in self._plain():
+            name = control.objectName()
+            if errors.get(name, "") != self._shown_errors.get(name, ""):
+                control.show_error(errors.get(name, ""))
+        self._shown_errors = errors
 
     def _show_film(self, state: DrawingState) -> None:
         film = state.film

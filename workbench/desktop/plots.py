@@ -18,7 +18,7 @@ from .parts import Text
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from PySide6.QtGui import QPaintEvent, QShowEvent
+    from PySide6.QtGui import QPaintEvent, QResizeEvent, QShowEvent
 
 MANTISSAS = ((1,), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9))
 """Of ticks on a logarithmic axis, from few to many."""
@@ -74,6 +74,8 @@ class LossPlot(QWidget):
     """Loss over steps on a logarithmic scale: smoothed, held out, and each step faintly."""
 
     SERIES = (("smoothed", 0), ("held out", 1), ("each step", -1))
+    ROOM_FOR_ALL = 310
+    """Narrower, the faint line goes without its name."""
 
     def __init__(self, title: str = "Loss", name: str = "", empty: str = "") -> None:
         super().__init__()
@@ -83,10 +85,16 @@ class LossPlot(QWidget):
         head.setSpacing(theme.S)
         head.addWidget(Text(title, size=theme.TITLE, bold=True))
         head.addSpacing(theme.S)
+        self._legend: list[QWidget] = []
         for label, series in self.SERIES:
-            head.addSpacing(theme.S)
-            head.addWidget(Swatch(series))
-            head.addWidget(Text(label, tone="quiet", size=theme.TITLE))
+            entry = QWidget()
+            parts = QHBoxLayout(entry)
+            parts.setContentsMargins(theme.S, 0, 0, 0)
+            parts.setSpacing(theme.S)
+            parts.addWidget(Swatch(series))
+            parts.addWidget(Text(label, tone="quiet", size=theme.TITLE))
+            self._legend.append(entry)
+            head.addWidget(entry)
         head.addStretch()
         axes = {"left": LogAxis("left"), "bottom": StepAxis("bottom")}
         item = pg.PlotItem(axisItems=axes)
@@ -96,8 +104,8 @@ class LossPlot(QWidget):
         self.plot.setMouseEnabled(x=False, y=False)
         self.plot.hideButtons()
         self.plot.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self.plot.setMinimumSize(QSize(200, 120))
-        item.setContentsMargins(0, 4, 8, 0)
+        self.plot.setMinimumSize(QSize(160, 120))
+        item.setContentsMargins(0, 4, 20, 0)  # half of the last step's label
         box = self.plot.getViewBox()
         box.setDefaultPadding(0)
         box.disableAutoRange()
@@ -182,6 +190,10 @@ class LossPlot(QWidget):
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)
         self._restyle()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self._legend[-1].setVisible(self.width() >= self.ROOM_FOR_ALL)
 
     def changeEvent(self, event: QEvent) -> None:
         super().changeEvent(event)

@@ -98,6 +98,9 @@ class Rail(Surface):
 class Subject(QAbstractButton):
     """What a place is about: its name, quiet facts, and a chevron where another can be chosen."""
 
+    SHORTEST = 90
+    """Of the name, before the facts give way."""
+
     def __init__(self, name: str = "") -> None:
         super().__init__()
         self.setObjectName(name)
@@ -136,13 +139,17 @@ class Subject(QAbstractButton):
         look, painter = theme.tokens(), QPainter(self)
         room = self.width() - (22 if self.isEnabled() else 0)
         x = 0
-        for text, tone, size, bold in (
-            (self.text(), "text", theme.SUBJECT, True),
-            (self._facts, "text" if self.underMouse() and self.isEnabled() else "quiet", theme.BODY, False),
+        # where room lacks, the name gives way first: it is a person's own, the facts are news
+        facts = theme.text_width(self._facts) + 11 if self._facts else 0
+        for text, tone, size, bold, width in (
+            (self.text(), "text", theme.SUBJECT, True, max(room - facts, min(room, self.SHORTEST))),
+            (self._facts, "text" if self.underMouse() and self.isEnabled() else "quiet", theme.BODY, False, room),
         ):
             painter.setFont(theme.font(size, bold=bold))
             painter.setPen(look.color(tone))
-            shown = painter.fontMetrics().elidedText(text, Qt.TextElideMode.ElideRight, max(0, room - x))
+            shown = painter.fontMetrics().elidedText(text, Qt.TextElideMode.ElideRight, max(0, width - x))
+            if len(shown) <= 1 < len(text):
+                continue
             painter.drawText(QRectF(x, 0, room - x, self.height()), Qt.AlignmentFlag.AlignVCenter, shown)
             x += painter.fontMetrics().horizontalAdvance(shown) + 11
         if self.isEnabled():
@@ -166,9 +173,12 @@ class TopBar(Surface):
         self.progress = QProgressBar()
         self.progress.setRange(0, 1000)
         self.progress.setTextVisible(False)
-        self.progress.setFixedWidth(170)
+        self.progress.setMinimumWidth(40)
+        self.progress.setMaximumWidth(170)
+        self.progress.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
         self.progress.setAccessibleName("How far it is")
         self.progress_text = Text(tone="quiet")
+        self.progress_text.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
         self.row = QHBoxLayout(self)
         self.row.setContentsMargins(theme.L, 0, theme.L, 1)
         self.row.setSpacing(theme.S)

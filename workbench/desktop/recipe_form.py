@@ -43,10 +43,13 @@ class RecipeForm(QObject):
                 group.add(row)
                 if field.key == "data.path":
                     self.browse = Button(
-                        "Choose a folder…", name="browse", help="Images in subfolders belong to the class of its name."
+                        "Choose a folder…",
+                        kind="link",
+                        name="browse",
+                        help="Images in subfolders belong to the class of its name.",
                     )
                     self.browse.clicked.connect(self._browse)
-                    group.add(self.browse)
+                    row.add_below(self.browse)
             self.groups[title] = group
         return list(self.groups.values())
 
@@ -63,16 +66,12 @@ class RecipeForm(QObject):
             if isinstance(row, SwitchControl):
                 row.show_value(text == "yes")
             elif isinstance(row, TextControl):
-                row.show_value(_grouped(text) if kinds[key].kind == "integer" and key != "training.seed" else text)
+                row.show_value(_grouped(text) if kinds[key].kind in ("integer", "number") and key != "training.seed" else text)
             else:
                 row.show_value(text)
             if row.error != errors.get(key, ""):
                 row.show_error(errors.get(key, ""))
             row.mark_changed(key in state.changed)
-        if "data.path" in self.rows:
-            wanted = dict(state.texts).get("data.source") != "digits"
-            self.rows["data.path"].setVisible(wanted)
-            self.browse.setVisible(wanted)
 
     def _row(self, field: FormField) -> ControlRow:
         if field.kind == "choice":

@@ -116,11 +116,19 @@ class Control(QWidget):
             self.line.setSpacing(0)
         self.message = Note(note, name=f"{name}-message" if name else "")
         self.message.setContentsMargins(note_indent, 0, 0, 5)
-        body = QVBoxLayout(self)
-        body.setContentsMargins(0, 0, 0, 0)
-        body.setSpacing(0)
-        body.addLayout(self.line)
-        body.addWidget(self.message)
+        self._body = QVBoxLayout(self)
+        self._body.setContentsMargins(0, 0, 0, 0)
+        self._body.setSpacing(0)
+        self._body.addLayout(self.line)
+        self._body.addWidget(self.message)
+
+    def add_below(self, widget: QWidget) -> None:
+        """Something more, below the field and in line with it."""
+        line = QHBoxLayout()
+        line.addSpacing(self.label.width())
+        line.addWidget(widget)
+        line.addStretch()
+        self._body.addLayout(line)
 
     def _hold(self, widget: QWidget, *, unit: str = "") -> None:
         """Makes `widget` the row's own: it gets the keys, the label's name and the help."""

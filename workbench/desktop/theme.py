@@ -113,6 +113,13 @@ def font(size: int = BODY, *, bold: bool = False) -> QFont:
     return chosen
 
 
+def code_font() -> QFont:
+    """The system's font for code."""
+    chosen = QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont)
+    chosen.setPixelSize(TITLE)
+    return chosen
+
+
 def text_width(text: str, size: int = BODY, *, bold: bool = False) -> int:
     """How wide a text is drawn."""
     return QFontMetrics(font(size, bold=bold)).horizontalAdvance(text)
@@ -251,6 +258,7 @@ QTabBar::tab { background: transparent; color: @quiet; border: none; border-bott
 QTabBar::tab:selected { color: @text; border-bottom-color: @accent; font-weight: 600; }
 QTabBar::tab:hover { color: @text; }
 QPlainTextEdit, QTextEdit { background: @raised; color: @text; border: 1px solid @hairline; border-radius: 4px; }
+QPlainTextEdit#toml { background: @pane; border: none; border-radius: 0; padding: 12px 12px 12px 12px; }
 QScrollArea { border: none; background: transparent; }
 QScrollArea > QWidget > QWidget[surface="pane"] { background: @pane; }
 QScrollBar { background: transparent; border: none; margin: 0; }

@@ -29,12 +29,15 @@ from .seed_table import SeedTable
 from .surfaces import Card, Column, Group, Surface
 
 if TYPE_CHECKING:
-    from PySide6.QtGui import QAction
+    from PySide6.QtGui import QAction, QResizeEvent
 
     from ..presenters.status import Status
 
 SIDE = 340
 UPPER = 306
+LEVELS, NARROW_LEVELS = 246, 186
+ROOM_FOR_LEVELS = 1000
+"""Of the page, for the wide card of noise levels."""
 
 
 class TrainPage(QWidget):
@@ -75,8 +78,9 @@ class TrainPage(QWidget):
 
     def _build(self) -> None:
         loss, levels = Card(), Card("Held-out loss by noise level σ")
+        self._levels = levels
         loss.add(self.loss, 1)
-        levels.setFixedWidth(246)
+        levels.setFixedWidth(LEVELS)
         levels.add(self.bands)
         line = Surface("card")
         line.setFixedHeight(1)
@@ -138,7 +142,7 @@ class TrainPage(QWidget):
         self._first.add(self.recipe, self.thumbnails, self.data_words)
         self.column.add(self._first)
 
-        self.more_thumbnails = Thumbnails("more-data-images", rows=6)
+        self.more_thumbnails = Thumbnails("more-data-images", rows=4)
         self.aside = Note("", name="set-aside")
         data = Column(SIDE - 2, "")
         group = Group("Images", spacing=5)
@@ -147,6 +151,7 @@ class TrainPage(QWidget):
         self.toml = QPlainTextEdit()
         self.toml.setObjectName("toml")
         self.toml.setReadOnly(True)
+        self.toml.setFont(theme.code_font())
         self.toml.setAccessibleName("The recipe as TOML")
         self.pages = QStackedWidget()
         for widget in (self.column, data, self.toml):
@@ -178,6 +183,10 @@ class TrainPage(QWidget):
     def release(self) -> None:
         """Lets go of the presenter."""
         self.presenter.changed.disconnect(self.show_state)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self._levels.setFixedWidth(LEVELS if self.width() >= ROOM_FOR_LEVELS else NARROW_LEVELS)
 
     # --- from the person --------------------------------------------------------------------------
 

@@ -49,6 +49,7 @@ class Window(QMainWindow):
         self.train_page.draw_wanted.connect(self._draw_live)
         bench.status_changed.connect(self._show_status)
         bench.closed.connect(self._closed)
+        self._show_status(None)
         self.go_to("draw")
 
     def go_to(self, place: str) -> None:
@@ -88,6 +89,7 @@ class Window(QMainWindow):
         box.setText(f"{run} is in training.")
         box.setInformativeText("Its state will be saved, and it can go on later from the Train place.")
         save = box.addButton("Save and close", QMessageBox.ButtonRole.AcceptRole)
+        save.setProperty("kind", "primary")
         box.addButton("Keep training", QMessageBox.ButtonRole.RejectRole)
         box.setDefaultButton(save)
         box.exec()

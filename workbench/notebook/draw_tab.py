@@ -42,7 +42,7 @@ class DrawTab:
         self.form = Form()
         self.problem = Words("iw-problem")
         self.grid = ImageCanvas(empty="The first pictures will be here in a moment.")
-        self.film = FilmStrip(tile=46, empty="The way from noise to the chosen image will be here.")
+        self.film = FilmStrip(empty="The way from noise to the chosen image will be here.")
         self.image_facts = Words("iw-image-facts", hidden_when_empty=False)
         self.facts = Words("iw-facts", hidden_when_empty=False)
         self.copy = button("Copy as Python", "This draw as code.", self._press(self._copy), "link")
@@ -92,7 +92,7 @@ class DrawTab:
         self._mistyped.pop(key, None)
         match key:
             case "model":
-                self._presenter.choose_model(text)
+                self._presenter.choose_model(_of_run(text))
             case "condition":
                 self._take_condition(text)
             case "sampler":
@@ -257,6 +257,12 @@ class DrawTab:
         else:
             text = drawn.conditions[state.selected]
             self.image_facts.show(f"No. {state.selected + 1} · {f'condition {text}' if text else 'no condition'}")
+
+
+def _of_run(reference: str) -> str:
+    """A file of a run or of a checkpoint means its folder."""
+    folder, _, name = reference.rpartition("/")
+    return folder if name in ("recipe.toml", "state.json") else reference
 
 
 def growing(high: int) -> tuple[str, ...]:

@@ -19,10 +19,12 @@ const DICE =
 function field(tell, { right = false, type = "text" } = {}) {
   const input = make("input", { type, className: right ? "iw-field iw-right" : "iw-field", spellcheck: false, autocomplete: "off" });
   let shown = "";
-  input.addEventListener("change", () => input.value !== shown && tell((shown = input.value)));
+  const commit = () => input.value !== shown && tell((shown = input.value));
+  input.addEventListener("change", commit);
   input.addEventListener("keydown", (event) => {
-    if (event.key !== "Escape") return;
-    input.value = shown;
+    if (event.key === "Enter") commit(); // JupyterLab does not let it come to a change
+    else if (event.key === "Escape") input.value = shown;
+    else return;
     event.stopPropagation();
   });
   return {
@@ -228,11 +230,11 @@ function build(row, tell, press) {
   const line = make("div", { className: "iw-line" }, ...control.parts);
   if (row.unit) line.append(make("span", { className: "iw-unit", textContent: row.unit }));
   const body = make("div", { className: "iw-body" }, line, ...(control.below ?? []));
-  if (row.note) body.append(make("div", { className: "iw-note", textContent: row.note }));
   body.append(error);
+  if (row.note) body.append(make("div", { className: "iw-note", textContent: row.note }));
   const node = make("div", { className: `iw-row iw-row-${row.kind}`, title: row.help ?? "" });
   node.dataset.key = row.key;
-  if (!control.bare && row.kind !== "chips") node.append(label);
+  if (row.label && !control.bare && row.kind !== "chips") node.append(label);
   node.append(body);
   for (const each of control.named ? [control.named] : control.controls)
     if (!each.hasAttribute("aria-label") && row.label) each.setAttribute("aria-label", row.label);

@@ -197,6 +197,7 @@ class TrainTab:
         values["set-aside"] = "\n".join(f"{name}: {reason}" for name, reason in aside)
         values["toml"] = state.recipe.to_toml()
         hidden = {"data.path"} if values.get("data.source") == "digits" else set()
+        hidden |= set() if aside else {"set-aside"}
         errors = dict(state.errors) | {"data-words": state.data_problem}
         self.fields.show(values, errors, changed=state.changed, hidden=hidden)
 

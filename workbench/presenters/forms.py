@@ -6,12 +6,16 @@ The subset that is understood: number, integer, boolean, string, enum, and flat 
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from ...core.errors import RecipeError
 from ...core.recipe import Recipe
+
+GROUPED = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d*)?")
+"""12,000; any other comma is a decimal one."""
 
 Kind = Literal["integer", "number", "boolean", "text", "choice", "list"]
 
@@ -88,7 +92,9 @@ def value_of(field: FormField, text: str) -> Any:
 
 
 def _scalar(field: FormField, text: str) -> Any:
-    plain = {"yes": "true", "no": "false"}.get(text.lower(), text.replace(",", "") if field.kind != "list" else text)
+    plain = {"yes": "true", "no": "false"}.get(text.lower(), text)
+    if field.kind != "list":
+        plain = plain.replace(",", "" if GROUPED.fullmatch(plain) else ".")
     try:
         value = tomllib.loads(f"value = {plain.lstrip('+')}")["value"]
     except tomllib.TOMLDecodeError:

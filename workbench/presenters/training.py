@@ -436,7 +436,11 @@ class TrainingPresenter:
         }
         for title, keys in GROUPS:
             fields: list[FormField] = []
+            own: tuple[FormField, ...] = ()
+            needs_path = bool(recipe.data.path)
             for each in recipe_form(keys):
+                if each.key == "data.path" and not needs_path:
+                    continue
                 if each.key not in chosen:
                     fields.append(each)
                     continue
@@ -445,8 +449,9 @@ class TrainingPresenter:
                 fields.append(replace(each, kind="choice", choices=names))
                 facts = next((plugin for plugin in plugins if plugin.name == name), None)
                 if facts is not None:
-                    fields += options_form(facts.options, f"{each.key.partition('.')[0]}.options")
-            groups.append((title, tuple(fields)))
+                    own = options_form(facts.options, f"{each.key.partition('.')[0]}.options")
+                    needs_path = facts.needs_path
+            groups.append((title, (*fields, *own)))
         return tuple(groups)
 
     def _judge(self, texts: dict[str, str]) -> None:
@@ -494,10 +499,12 @@ class TrainingPresenter:
                 for each in group
                 if each.key not in kept
             }
-            self._show(form=form, texts=tuple((kept | added).items()))
+            self._show(form=form)
+            self._judge(kept | added)
 
     def _differences(self, recipe: Recipe) -> frozenset[str]:
-        base = _flat(self._base)
+        defaults = {each.key: each.default for _, fields in self._state.form for each in fields}
+        base = defaults | _flat(self._base)
         return frozenset(key for key, value in _flat(recipe).items() if base.get(key) != value)
 
     def _look_soon(self) -> None:
