@@ -18,9 +18,9 @@ from imagen_workbench.workbench.desktop.parts import Button, Slider, Text
 from imagen_workbench.workbench.desktop.pictures import evenly, to_images
 from imagen_workbench.workbench.desktop.plots import BandBars, Figure, LossPlot
 from imagen_workbench.workbench.desktop.rail import Rail, StatusBar, TopBar
-from imagen_workbench.workbench.desktop.rows import read_number
 from imagen_workbench.workbench.desktop.seed_table import SeedTable, thinned
 from imagen_workbench.workbench.desktop.surfaces import Card, Column, Group
+from imagen_workbench.workbench.presenters.numbers import read_number
 from PySide6.QtCore import QCoreApplication, QEvent, QPoint, QPointF, Qt
 from PySide6.QtGui import QColor, QImage, QWheelEvent
 from PySide6.QtTest import QSignalSpy

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from ..core.commands import Stop, Train
+from ..core.commands import Train
 from ..core.errors import WorkbenchError
 from ..core.events import Event, Failed, Phase, PhaseChanged, Preparing, Saved
 from ..core.events import Progress as TrainingProgress
 from ..core.runs.folder import Run, new_run_path
 from ..core.worker import Worker
-from ..core.worker.headless import events_of
-from .presenters.status import spoken_time
+from ..core.worker.headless import events_of, stopping_on_interrupt
+from .presenters.numbers import spoken_time
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,6 +55,7 @@ def train_here(
     folder = Run(run or new_run_path(recipe.name))
     console.print(f"Run folder: {folder.path}", soft_wrap=True)
     outcome = _train(console, Train(1, str(folder.path), recipe, resume, minutes))
+    _tell_set_aside(console, folder)
     if outcome.finished:
         console.print(
             f"Finished at step {outcome.saved_step:,}. Draw from it: imagen-workbench sample {folder.path}",
@@ -68,6 +67,15 @@ def train_here(
         f"Stopped; {saved}. Go on with: imagen-workbench train {reference} --run {folder.path} --resume", soft_wrap=True
     )
     return STOPPED
+
+
+def _tell_set_aside(console: Console, folder: Run, most: int = 5) -> None:
+    """Names the images that could not be used."""
+    aside = folder.read_json("dataset.json").get("set_aside", [])
+    for name, reason in aside[:most]:
+        console.print(f"Set aside: {name}: {reason}", soft_wrap=True)
+    if len(aside) > most:
+        console.print(f"… and {len(aside) - most:,} more; all are in {folder.path / 'dataset.json'}", soft_wrap=True)
 
 
 def demo_here(console: Console, recipe: Recipe, path: Path) -> int:
@@ -113,24 +121,14 @@ def _train(console: Console, command: Train) -> Outcome:
     """
     worker, outcome = Worker(), Outcome()
 
-    def stop(_signal: int, _frame: Any) -> None:
+    def say() -> None:
         console.print("Stopping after this step, then saving. Ctrl+C again ends at once, without saving.")
-        worker.post(Stop(2))
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    here = threading.current_thread() is threading.main_thread()
-    before = signal.getsignal(signal.SIGINT)
-    if here:
-        signal.signal(signal.SIGINT, stop)
-    try:
-        with _bar(console) as bar:
-            task = bar.add_task("Starting", total=None, rate="", loss="", left="")
-            for event in events_of(worker, command):
-                outcome.take(event)
-                _show(bar, task, event)
-    finally:
-        if here:
-            signal.signal(signal.SIGINT, before)
+    with stopping_on_interrupt(worker, say), _bar(console) as bar:
+        task = bar.add_task("Starting", total=None, rate="", loss="", left="")
+        for event in events_of(worker, command):
+            outcome.take(event)
+            _show(bar, task, event)
     if outcome.failed:
         failed = outcome.failed
         raise WorkbenchError(failed.what, field=failed.field, file=failed.file, fix=failed.fix)

@@ -82,7 +82,8 @@ def _converted(image: Image.Image, channels: int) -> Image.Image:
             low, high = float(values.min()), float(values.max())
             if not (np.isfinite(low) and np.isfinite(high)) or low < 0 or high > 255:
                 raise DataError("floating-point pixels outside [0, 255]")
-            image = Image.fromarray(np.rint(values).astype(np.uint8))
+            # two conventions are in use; a picture of the second would be all but black in the first
+            image = Image.fromarray(np.rint(values * 255 if high <= 1 else values).astype(np.uint8))
         else:
             image = Image.fromarray(_to_8_bit(values))
     transparent = "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "La", "RGBa")

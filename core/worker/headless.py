@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import threading
 from typing import TYPE_CHECKING
 
-from ..commands import Command, Train
+from ..commands import Command, Stop, Train
 from ..errors import RunError
 from ..events import Failed
 from ..runs.folder import Run, new_run_path
@@ -13,6 +16,7 @@ from .thread import Worker
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+    from types import FrameType
 
     from ..events import Event
     from ..recipe import Recipe
@@ -27,6 +31,27 @@ def events_of(worker: Worker, *commands: Command) -> Iterator[Event]:
     yield from worker.mailbox.take()
 
 
+@contextlib.contextmanager
+def stopping_on_interrupt(worker: Worker, say: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Within it the first Ctrl+C asks the worker to stop training where its state is whole, and calls `say`;
+    a second one interrupts at once. On other threads than the main one nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        worker.post(Stop())
+        say()
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def train(
     recipe: Recipe,
     run: Path | str | None = None,
@@ -35,17 +60,18 @@ def train(
     resume: bool = False,
     on_event: Callable[[Event], None] | None = None,
 ) -> Run:
-    """Trains a recipe to its end, here and now, and returns its run folder.
+    """Trains a recipe to its end, or to Ctrl+C, which saves first; returns its run folder.
 
     Raises RunError with the worker's own words where it fails.
     """
     folder = Run(run or new_run_path(recipe.name))
     failed: Failed | None = None
-    command = Train(1, str(folder.path), recipe, resume, minutes)
-    for event in events_of(Worker(), command):
-        failed = failed or (event if isinstance(event, Failed) else None)
-        if on_event:
-            on_event(event)
+    worker, command = Worker(), Train(1, str(folder.path), recipe, resume, minutes)
+    with stopping_on_interrupt(worker):
+        for event in events_of(worker, command):
+            failed = failed or (event if isinstance(event, Failed) else None)
+            if on_event:
+                on_event(event)
     if failed:
         raise RunError(failed.what, field=failed.field, file=failed.file, fix=failed.fix)
     return folder

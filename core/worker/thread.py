@@ -204,6 +204,10 @@ class Worker:
     # --- turns ------------------------------------------------------------------------------------
 
     def _advance(self) -> bool:
+        if self._turns is not None and self.phase is Phase.STOPPING:
+            # who stops or closes does not wait for draws
+            self._train_on(self._turns)
+            return True
         if self._drawing:
             command, path = self._drawing
             if self._step(command, "Draw", path):

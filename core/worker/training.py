@@ -135,7 +135,7 @@ class TrainingRun:
 
     def _known_recipe(self) -> Recipe:
         """What to train. The folder of a new run is made only once its data can be read."""
-        command, folder = self._command, self._folder
+        command, folder = replace(self._command, recipe=_with_whole_path(self._command.recipe)), self._folder
         if command.resume and folder.exists:
             recipe = folder.recipe()
             if command.recipe is not None and command.recipe != recipe:
@@ -331,6 +331,13 @@ class TrainingRun:
             **environment_now(self._device, choose_precision(recipe.training, self._device)),
             "batch_layout": layout,
         }
+
+
+def _with_whole_path(recipe: Recipe | None) -> Recipe | None:
+    """The recipe, its data found from wherever the run is continued."""
+    if recipe is None or not recipe.data.path or "://" in recipe.data.path:
+        return recipe
+    return recipe.with_values({"data.path": str(Path(recipe.data.path).expanduser().absolute())})
 
 
 def _differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:

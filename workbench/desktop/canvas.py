@@ -70,7 +70,14 @@ def fit(count: int, height: int, width: int, room: QSize, ratio: float) -> Layou
 
 
 def _placed(
-    columns: int, rows: int, scale: float, gap: int, height: int, width: int, room: QSize, ratio: float,
+    columns: int,
+    rows: int,
+    scale: float,
+    gap: int,
+    height: int,
+    width: int,
+    room: QSize,
+    ratio: float,
 ) -> Layout:
     cell_width, cell_height = max(1, round(width * scale)) / ratio, max(1, round(height * scale)) / ratio
     across, down = columns * (cell_width + gap) - gap, rows * (cell_height + gap) - gap

@@ -87,7 +87,13 @@ class Chips(QWidget):
     edited = Signal(tuple)
 
     def __init__(
-        self, choices: Sequence[str] = (), *, several: bool = True, each: str = "", name: str = "", label: str = "",
+        self,
+        choices: Sequence[str] = (),
+        *,
+        several: bool = True,
+        each: str = "",
+        name: str = "",
+        label: str = "",
     ) -> None:
         super().__init__()
         self.setObjectName(name)

@@ -42,7 +42,9 @@ class Combo(QComboBox):
         if not self.isEditable():
             room = self.width() - 8 - 24
             option.currentText = self.fontMetrics().elidedText(  # type: ignore[attr-defined]
-                self.currentText(), Qt.TextElideMode.ElideRight, room,
+                self.currentText(),
+                Qt.TextElideMode.ElideRight,
+                room,
             )
             painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
         where = QRectF(self.width() - 20, (self.height() - 14) / 2, 14, 14)
@@ -235,7 +237,13 @@ class SwitchControl(Control):
     """Yes or no."""
 
     def __init__(
-        self, label: str, *, name: str = "", help: str = "", note: str = "", label_width: int = theme.LABEL_WIDTH,
+        self,
+        label: str,
+        *,
+        name: str = "",
+        help: str = "",
+        note: str = "",
+        label_width: int = theme.LABEL_WIDTH,
     ) -> None:
         super().__init__(label, name=name, help=help, note=note, label_width=label_width, note_indent=label_width)
         self.box = Box()

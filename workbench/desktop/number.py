@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QSignalBlocker, Signal
 
+from ..presenters.numbers import read_number
 from . import theme
 from .parts import Button, Slider, Text
-from .rows import Control, Field, read_number
+from .rows import Control, Field
 
 if TYPE_CHECKING:
     from PySide6.QtWidgets import QWidget
@@ -50,7 +51,7 @@ class NumberControl(Control):
         self._answered = self._value
         widest = max(theme.text_width(self._text(value)) for value in (low, high))
         self.slider = Slider(len(self._stops) - 1, f"{name}-slider" if name else "")
-        self.field = Field(max(52, widest + 18), right=True, name=f"{name}-field" if name else "")
+        self.field = Field(max(58, widest + 18), right=True, name=f"{name}-field" if name else "")
         self.line.addWidget(self.slider)
         self.line.addSpacing(10)
         self.line.addWidget(self.field)
@@ -154,16 +155,27 @@ class SeedControl(Control):
     lock_toggled = Signal(bool)
 
     def __init__(
-        self, label: str = "Seed", *, name: str = "", help: str = "", label_width: int = theme.LABEL_WIDTH,
+        self,
+        label: str = "Seed",
+        *,
+        name: str = "",
+        help: str = "",
+        label_width: int = theme.LABEL_WIDTH,
     ) -> None:
         super().__init__(label, name=name, help=help, label_width=label_width)
         self._value = self._answered = 0
         self.field = Field(64, right=True, name=f"{name}-field" if name else "")
         self.dice = Button(
-            kind="icon", icon="dice", name=f"{name}-dice" if name else "", help="Roll another seed and draw.",
+            kind="icon",
+            icon="dice",
+            name=f"{name}-dice" if name else "",
+            help="Roll another seed and draw.",
         )
         self.lock = Button(
-            "Lock", kind="toggle", name=f"{name}-lock" if name else "", help="While locked, Draw keeps this seed.",
+            "Lock",
+            kind="toggle",
+            name=f"{name}-lock" if name else "",
+            help="While locked, Draw keeps this seed.",
         )
         for widget, gap in ((self.field, 6), (self.dice, 6), (self.lock, 0)):
             self.line.addWidget(widget)

@@ -138,7 +138,12 @@ class LossPlot(QWidget):
         self._empty.show_text(text)
 
     def show_curves(
-        self, steps: np.ndarray, loss: np.ndarray, smoothed: np.ndarray, held_steps: np.ndarray, held: np.ndarray,
+        self,
+        steps: np.ndarray,
+        loss: np.ndarray,
+        smoothed: np.ndarray,
+        held_steps: np.ndarray,
+        held: np.ndarray,
     ) -> None:
         """Shows the curves: each step's loss and its smoothed course at `steps` [p], the held-out loss [q]."""
         each, smooth, apart = _log(loss), _log(smoothed), _log(held)

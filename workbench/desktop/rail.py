@@ -148,7 +148,7 @@ class Subject(QAbstractButton):
             painter.setFont(theme.font(size, bold=bold))
             painter.setPen(look.color(tone))
             shown = painter.fontMetrics().elidedText(text, Qt.TextElideMode.ElideRight, max(0, width - x))
-            if len(shown) <= 1 < len(text):
+            if not shown or shown == "…":
                 continue
             painter.drawText(QRectF(x, 0, room - x, self.height()), Qt.AlignmentFlag.AlignVCenter, shown)
             x += painter.fontMetrics().horizontalAdvance(shown) + 11
@@ -173,7 +173,7 @@ class TopBar(Surface):
         self.progress = QProgressBar()
         self.progress.setRange(0, 1000)
         self.progress.setTextVisible(False)
-        self.progress.setMinimumWidth(40)
+        self.progress.setMinimumWidth(80)
         self.progress.setMaximumWidth(170)
         self.progress.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
         self.progress.setAccessibleName("How far it is")

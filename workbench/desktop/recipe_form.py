@@ -66,7 +66,9 @@ class RecipeForm(QObject):
             if isinstance(row, SwitchControl):
                 row.show_value(text == "yes")
             elif isinstance(row, TextControl):
-                row.show_value(_grouped(text) if kinds[key].kind in ("integer", "number") and key != "training.seed" else text)
+                row.show_value(
+                    _grouped(text) if kinds[key].kind in ("integer", "number") and key != "training.seed" else text
+                )
             else:
                 row.show_value(text)
             if row.error != errors.get(key, ""):

@@ -6,7 +6,6 @@ All controls speak alike: `edited` tells of the person's edits only; `show_value
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import Qt, Signal
@@ -17,19 +16,6 @@ from .parts import Note, RowLabel, set_property, tip
 
 if TYPE_CHECKING:
     from PySide6.QtGui import QKeyEvent, QWheelEvent
-
-GROUPED = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d*)?")
-
-
-def read_number(text: str) -> float | None:
-    """A number as people write it (12,000 or 1.5 or 1,5 or −2); None where it is none."""
-    plain = text.strip().replace("\N{MINUS SIGN}", "-").replace("\N{NO-BREAK SPACE}", "").replace(" ", "")
-    plain = plain.replace(",", "" if GROUPED.fullmatch(plain) else ".")
-    try:
-        value = float(plain)
-    except ValueError:
-        return None
-    return value if abs(value) < float("inf") else None
 
 
 class Field(QLineEdit):

@@ -15,6 +15,7 @@ from ...core.recipe import Recipe, Sampling
 from ...core.runs.folder import find_runs, user_home
 from ...core.runs.picture import grid, save_png
 from .forms import FormField, recipe_form
+from .numbers import short_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -299,10 +300,3 @@ def _choices(bundled: tuple[str, ...], *, live: bool) -> tuple[tuple[str, str], 
     except (OSError, WorkbenchError):
         runs = []
     return tuple(choices + [(str(run.path), f"run {run.name}") for run in runs[:50]])
-
-
-def short_count(count: int) -> str:
-    """1_100_000 → "1.1 M"; 12_000 → "12 k"."""
-    if count >= 1_000_000:
-        return f"{count / 1e6:.1f} M"
-    return f"{count / 1e3:.0f} k" if count >= 1_000 else str(count)

@@ -7,12 +7,12 @@ The subset that is understood: number, integer, boolean, string, enum, and flat 
 from __future__ import annotations
 
 import re
-import tomllib
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from ...core.errors import RecipeError
 from ...core.recipe import Recipe
+from .numbers import read_number
 
 GROUPED = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d*)?")
 """12,000; any other comma is a decimal one."""
@@ -92,22 +92,14 @@ def value_of(field: FormField, text: str) -> Any:
 
 
 def _scalar(field: FormField, text: str) -> Any:
-    plain = {"yes": "true", "no": "false"}.get(text.lower(), text)
-    if field.kind != "list":
-        plain = plain.replace(",", "" if GROUPED.fullmatch(plain) else ".")
-    try:
-        value = tomllib.loads(f"value = {plain.lstrip('+')}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text if field.kind == "list" else None
-    if field.kind == "number" and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if field.kind == "number" and value is None:
-        try:
-            value = float(plain)
-        except ValueError:
-            value = None
-    wanted = {"integer": int, "number": float, "boolean": bool}.get(field.kind)
-    if value is None or (wanted and (not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)))):
+    number = read_number(text)
+    if field.kind == "boolean" or (field.kind == "list" and text.lower() in ("yes", "no", "true", "false")):
+        value = {"yes": True, "true": True, "no": False, "false": False}.get(text.lower())
+    elif field.kind == "list" and number is None:
+        value = text
+    else:
+        value = int(number) if number is not None and number.is_integer() and field.kind != "number" else number
+    if value is None or (field.kind == "integer" and not isinstance(value, int)):
         noun = {"integer": "a whole number", "number": "a number", "boolean": "yes or no"}.get(field.kind, "a value")
         raise RecipeError(f"{text or 'nothing'} is not {noun}", field=field.key, fix=f"Write {noun}")
     return value

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from ...core.events import Drawn, Event, Failed, Phase, PhaseChanged, Progress
+from .numbers import spoken_bytes, spoken_time
 
 Tone = Literal["good", "accent", "warning", "error", "quiet"]
 
@@ -72,20 +73,3 @@ def status_after(status: Status, event: Event) -> Status:
             return replace(status, state="Failed", tone="error")
         case _:
             return status
-
-
-def spoken_time(seconds: float) -> str:
-    """185 → "3 min 5 s"; 42 → "42 s"; 7384 → "2 h 3 min"."""
-    whole = max(0, round(seconds))
-    if whole >= 3600:
-        return f"{whole // 3600} h {whole % 3600 // 60} min"
-    if whole >= 60:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole} s"
-
-
-def spoken_bytes(count: int) -> str:
-    """1_181_116_006 → "1.1 GB"; 0 → ""."""
-    if count >= 1 << 30:
-        return f"{count / (1 << 30):.1f} GB"
-    return f"{count / (1 << 20):.0f} MB" if count else ""

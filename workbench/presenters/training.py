@@ -27,7 +27,7 @@ from ...core.runs.folder import Run, find_runs, new_run_path
 from ...core.runs.samples import read_rows
 from .curves import CurveReader, Curves
 from .forms import FormField, options_form, recipe_form, text_of, value_of
-from .status import spoken_time
+from .numbers import spoken_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,8 +13,7 @@ from ...core.models import open_model
 from ...core.runs.files import write_atomically
 from ...core.runs.picture import png_bytes
 from ..presenters.curves import CurveReader
-from ..presenters.drawing import short_count
-from ..presenters.status import spoken_time
+from ..presenters.numbers import short_count, spoken_time
 from .page import Figure, Part, page
 from .pictures import film_strip, labelled_grid
 from .plots import distances_png, loss_png

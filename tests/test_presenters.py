@@ -1,0 +1,211 @@
+"""Presenters alone: no toolkit, no torch, a clock that stands still."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from imagen_workbench.core.commands import Command, Draw, OpenModel, ShowData, Train
+from imagen_workbench.core.events import Catalogue, Drawn, Failed, ModelOpened, Phase, PhaseChanged, Preview
+from imagen_workbench.core.recipe import Recipe
+from imagen_workbench.core.runs.journal import Journal
+from imagen_workbench.workbench.presenters.curves import CurveReader
+from imagen_workbench.workbench.presenters.drawing import DrawingPresenter
+from imagen_workbench.workbench.presenters.forms import options_form, recipe_form, text_of, value_of
+from imagen_workbench.workbench.presenters.numbers import short_count, spoken_bytes, spoken_time
+from imagen_workbench.workbench.presenters.status import Status, status_after
+from imagen_workbench.workbench.presenters.training import DATA_DELAY, GROUPS, TrainingPresenter
+from imagen_workbench.workbench.presenters.ui_thread import ManualThread
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Desk:
+    """A drawing and a training presenter with their commands kept."""
+
+    def __init__(self) -> None:
+        self.asked: list[Command] = []
+        self.ui = ManualThread()
+        self._ticket = 0
+        self.drawing = DrawingPresenter(self.asked.append, self.next_ticket)
+        self.training = TrainingPresenter(self.asked.append, self.next_ticket, self.ui)
+
+    def next_ticket(self) -> int:
+        self._ticket += 1
+        return self._ticket
+
+    def open(self) -> Draw:
+        self.drawing.start()
+        opened = self.asked[-1]
+        assert isinstance(opened, OpenModel)
+        self.drawing.on_event(ModelOpened(opened.ticket, "digits", "digits", 5, choices=("0", "1"), conditional=True))
+        drawn = self.asked[-1]
+        assert isinstance(drawn, Draw)
+        return drawn
+
+
+def pictures(tone: int) -> np.ndarray:
+    return np.full((2, 4, 4, 1), tone, np.uint8)
+
+
+def test_an_answer_to_an_older_question_is_dropped() -> None:
+    desk = Desk()
+    first = desk.open()
+    desk.drawing.set(guidance=3.0)
+    second = desk.asked[-1]
+    desk.drawing.on_event(Preview(first.ticket, pictures(1)))
+    desk.drawing.on_event(Drawn(first.ticket, pictures(1), conditions=("0", "1")))
+    desk.drawing.on_event(Failed(first.ticket, about="Draw", what="old"))
+    assert desk.drawing.state.images is None
+    assert not desk.drawing.state.problem
+    desk.drawing.on_event(Preview(second.ticket, pictures(2)))
+    assert desk.drawing.state.images is not None
+    assert desk.drawing.state.images[0, 0, 0, 0] == 2
+    assert desk.drawing.state.drawing
+
+
+def test_a_change_that_changes_nothing_is_not_told() -> None:
+    desk = Desk()
+    desk.open()
+    told: list[object] = []
+    desk.drawing.changed.connect(told.append)
+    desk.drawing.set(locked=True)
+    desk.drawing.on_event(Preview(0, pictures(1)))
+    assert told == []
+
+
+def test_a_wrong_setting_posts_nothing_and_keeps_the_last_good_one() -> None:
+    desk = Desk()
+    desk.open()
+    count = len(desk.asked)
+    desk.drawing.set(steps=0)
+    assert len(desk.asked) == count
+    assert dict(desk.drawing.state.errors)["steps"].startswith("At least 1")
+    assert desk.drawing.state.sampling.steps == 18
+    desk.drawing.set(count=1000)
+    assert "400" in dict(desk.drawing.state.errors)["count"]
+
+
+def test_code_for_the_draw_says_what_was_set() -> None:
+    desk = Desk()
+    desk.open()
+    desk.drawing.set(guidance=2.5, conditions=("1",), count=3)
+    code = desk.drawing.as_python()
+    compile(code, "copied", "exec")
+    for part in ("open_model('digits')", "count=3", "guidance=2.5", "conditions=['1']"):
+        assert part in code
+
+
+def test_data_is_read_once_after_the_last_edit() -> None:
+    desk = Desk()
+    for size in ("16, 16", "20, 20", "24, 24"):
+        desk.training.set("data.size", size)
+        desk.ui.advance(DATA_DELAY / 2)
+    assert not any(isinstance(command, ShowData) for command in desk.asked)
+    desk.ui.advance(DATA_DELAY)
+    looked = [command for command in desk.asked if isinstance(command, ShowData)]
+    assert [command.recipe.data.size for command in looked] == [(24, 24)]
+
+
+def test_errors_at_several_fields_stand_beside_each_other() -> None:
+    desk = Desk()
+    desk.training.set("training.steps", "many")
+    desk.training.set("training.learning_rate", "0.2")
+    desk.training.set("training.batch", "32")
+    errors = dict(desk.training.state.errors)
+    assert errors.keys() == {"training.steps", "training.learning_rate"}
+    assert "whole number" in errors["training.steps"]
+    assert desk.training.state.recipe.training.batch == 32
+    desk.training.start()
+    assert not any(isinstance(command, Train) for command in desk.asked)
+
+
+def test_undo_takes_back_one_edit_after_the_other() -> None:
+    desk = Desk()
+    for steps in ("10", "20", "30"):
+        desk.training.set("training.steps", steps)
+    for expected in (20, 10, Recipe().training.steps):
+        desk.training.undo()
+        assert desk.training.state.recipe.training.steps == expected
+    assert not desk.training.state.can_undo
+
+
+def test_a_failure_at_a_field_of_the_form_stands_there() -> None:
+    desk = Desk()
+    desk.training.on_event(
+        Failed(1, about="Train", what="cuda is not here", field="training.device", fix="Choose auto")
+    )
+    assert dict(desk.training.state.errors)["training.device"] == "Choose auto."
+
+
+def test_the_form_has_labels_help_and_units_for_every_key() -> None:
+    for field in recipe_form(tuple(key for _, keys in GROUPS for key in keys)):
+        assert field.label
+        assert field.help.endswith(".")
+        if field.kind in ("integer", "number", "choice") and field.default is not None:
+            assert value_of(field, text_of(field.default)) == field.default
+
+
+def test_numbers_are_read_as_people_write_them() -> None:
+    steps, rate = recipe_form(("training.steps", "training.learning_rate"))
+    assert value_of(steps, "12,000") == 12_000
+    assert value_of(rate, "2e-3") == 0.002
+    assert value_of(rate, "0,004") == 0.004
+
+
+def test_options_become_a_form() -> None:
+    schema = {
+        "properties": {
+            "count": {"type": "integer", "title": "Images", "minimum": 1, "default": 200},
+            "kind": {"enum": ["a", "b"], "default": "a"},
+            "nested": {"type": "object"},
+        }
+    }
+    count, kind = options_form(schema, "data.options")
+    assert (count.key, count.label, count.minimum, count.default) == ("data.options.count", "Images", 1, 200)
+    assert (kind.kind, kind.choices) == ("choice", ("a", "b"))
+
+
+def test_curves_follow_the_journal_and_take_back_what_a_resume_did_again(tmp_path: Path) -> None:
+    reader = CurveReader(tmp_path)
+    with Journal(tmp_path / "journal") as journal:
+        journal.write("started", 0)
+        for step in range(1, 6):
+            journal.write("step", step, loss=1 / step)
+        journal.write("held_out", 4, loss=0.3, bands=[["> 3", 0.1]])
+        assert reader.read().steps.tolist() == [1, 2, 3, 4, 5]
+        journal.write("resumed", 3)
+        journal.write("step", 4, loss=0.5)
+    curves = reader.read()
+    assert curves.steps.tolist() == [1, 2, 3, 4]
+    assert curves.loss[-1] == 0.5
+    assert len(curves.held) == 0
+    assert curves.smoothed.min() >= min(curves.loss)
+    assert curves.smoothed.max() <= max(curves.loss)
+
+
+def test_long_curves_are_thinned(tmp_path: Path) -> None:
+    with Journal(tmp_path / "journal") as journal:
+        for step in range(1, 5_001):
+            journal.write("step", step, loss=1.0)
+    assert len(CurveReader(tmp_path).read().steps) <= 1_500
+
+
+def test_times_and_sizes_are_spoken() -> None:
+    assert [spoken_time(each) for each in (0.4, 42, 185, 7384)] == ["0 s", "42 s", "3 min 5 s", "2 h 3 min"]
+    assert [spoken_bytes(each) for each in (0, 300 << 20, int(1.1 * (1 << 30)))] == ["", "300 MB", "1.1 GB"]
+    assert [short_count(each) for each in (12, 12_000, 1_104_000)] == ["12", "12 k", "1.1 M"]
+
+
+def test_the_status_tells_the_phase() -> None:
+    status = status_after(Status(), PhaseChanged(0, Phase.TRAINING, "/runs/mine"))
+    assert (status.state, status.run, status.tone) == ("Training", "mine", "accent")
+    assert status_after(status, PhaseChanged(0, Phase.IDLE, "/runs/mine", finished=True)).state == "Finished"
+
+
+def test_choosing_a_recipe_that_is_not_there_says_so() -> None:
+    desk = Desk()
+    desk.training.on_event(Catalogue(1, recipes=(("digits", Recipe(name="digits").to_toml()),)))
+    desk.training.choose_recipe("nothing")
+    assert "nothing" in desk.training.state.problem
