@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,7 +41,7 @@ class TorchEngine:
     def answer(self, command: ReadCatalogue | OpenModel) -> None:
         if isinstance(command, OpenModel):
             self._models.pop(command.model, None)
-            self._emit(self._model(command.model).facts(command.ticket))
+            self._emit(replace(self._model(command.model).facts(command.ticket), model=command.model))
         else:
             self._emit(catalogue(command.ticket))
 

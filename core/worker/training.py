@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..commands import LIVE, Draw, Train
+from ..commands import Draw, Train
 from ..datasets import reading
 from ..denoisers.model import Weighted, build_model, load_weights
 from ..drawing import draw, images_per_call
@@ -95,7 +95,7 @@ class TrainingRun:
         weights = {float(name): average for name, average in state.emas.items()}
         weights[0.0] = state.tensors()["weights"]
         name = f"{self._folder.name} at {self._step():,}"
-        return Model(LIVE, name, recipe, scheme, state.model, weights, device, self._step())
+        return Model(self.run, name, recipe, scheme, state.model, weights, device, self._step())
 
     # --- turns ------------------------------------------------------------------------------------
 
@@ -272,9 +272,8 @@ class TrainingRun:
         model, recipe = self.live_model(), self._recipe
         assert model is not None
         assert recipe is not None
-        model.reference = self.run
         request = Draw(0, self.run, (), min(ROW, 4 * images_per_call(recipe.data.size)), recipe.sampling, film=False)
-        work = draw(model.drawing_weights(recipe.sampling.ema), replace(request))
+        work = draw(model.drawing_weights(recipe.sampling.ema), request)
         while True:
             try:
                 next(work)

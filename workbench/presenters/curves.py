@@ -57,8 +57,8 @@ class CurveReader:
         match record["kind"]:
             case "step" if record.get("loss") is not None:
                 loss = float(record["loss"])
-                # a mean over the steps so far, then over about the last twenty
-                share = max(1 / (len(self._loss) + 1), 0.05)
+                # a mean over the steps so far, then over about the last ten
+                share = max(1 / (len(self._loss) + 1), 0.1)
                 last = self._smoothed[-1] if self._smoothed else loss
                 self._steps.append(step)
                 self._loss.append(loss)
