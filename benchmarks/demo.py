@@ -83,8 +83,8 @@ def main() -> None:
     )
     agreement = float((predict(classifier, torch.from_numpy(drawn.arrays)).numpy() == np.asarray(drawn.labels)).mean())
     print(f"agreement with the label: {with_interval(agreement, options.count)}")
-    print(f"images with specks: {specks(drawn.arrays):.1%}; held-out digits: {specks(to_float(held_images).numpy()):.1%}")
     train, held_out = to_float(train_images).numpy(), to_float(held_images).numpy()
+    print(f"images with specks: {specks(drawn.arrays):.1%}; held-out digits: {specks(held_out):.1%}")
     for quantile in (0.01, 0.05):
         found = copies(drawn.arrays, train, held_out, quantile)
         print(

@@ -7,6 +7,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from PySide6.QtCore import QEventLoop, QTimer
+from PySide6.QtWidgets import QApplication
+
 from imagen_workbench.core import open_model
 from imagen_workbench.core.runs.picture import save_png
 from imagen_workbench.core.worker import Worker
@@ -15,8 +18,6 @@ from imagen_workbench.workbench.desktop.qt_thread import QtThread
 from imagen_workbench.workbench.desktop.window import Window
 from imagen_workbench.workbench.presenters.bench import Bench
 from imagen_workbench.workbench.reports.pictures import labelled_grid
-from PySide6.QtCore import QEventLoop, QTimer
-from PySide6.QtWidgets import QApplication
 
 IMAGES = Path(__file__).parent / "images"
 SEED = 7

@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import pytest
 from hypothesis import settings
+
 from imagen_workbench.core.extensions import bundled_recipes
 from imagen_workbench.core.recipe import Recipe
 

@@ -10,17 +10,19 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
+from scripted_engine import ScriptedEngine
+
 from imagen_workbench.core.commands import LIVE, Draw, OpenModel, ShowData, Train
 from imagen_workbench.core.events import Phase
 from imagen_workbench.core.runs.picture import read_recipe
 from imagen_workbench.core.worker import Worker
 from imagen_workbench.workbench.presenters.training import GROUPS
-from scripted_engine import ScriptedEngine
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy as np
+
     from imagen_workbench.workbench.presenters.bench import Bench
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets
 import numpy as np
 from face_scenarios import Face
+
 from imagen_workbench.workbench.notebook.parts import all_within, is_shown
 from imagen_workbench.workbench.notebook.view import PLACES, PanelView
 from imagen_workbench.workbench.presenters.bench import Bench

@@ -4,23 +4,10 @@ from __future__ import annotations
 
 import gc
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from face_scenarios import Face
-from imagen_workbench.core.worker.thread import real_engine
-from imagen_workbench.workbench.desktop import window as window_module
-from imagen_workbench.workbench.desktop.canvas import ImageGrid, Thumbnails
-from imagen_workbench.workbench.desktop.chips import Chips
-from imagen_workbench.workbench.desktop.controls import ChoiceControl, SwitchControl
-from imagen_workbench.workbench.desktop.film import FilmStrip
-from imagen_workbench.workbench.desktop.parts import Slider
-from imagen_workbench.workbench.desktop.qt_thread import QtThread
-from imagen_workbench.workbench.desktop.rail import Subject
-from imagen_workbench.workbench.desktop.rows import Control, Field
-from imagen_workbench.workbench.desktop.seed_table import SeedTable
-from imagen_workbench.workbench.presenters.bench import Bench
 from PySide6.QtCore import QCoreApplication, QEvent, QPoint, Qt, QTimer
 from PySide6.QtGui import QImage
 from PySide6.QtTest import QTest
@@ -36,8 +23,22 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from imagen_workbench.core.worker.thread import real_engine
+from imagen_workbench.workbench.desktop import window as window_module
+from imagen_workbench.workbench.desktop.canvas import ImageGrid, Thumbnails
+from imagen_workbench.workbench.desktop.chips import Chips
+from imagen_workbench.workbench.desktop.controls import ChoiceControl, SwitchControl
+from imagen_workbench.workbench.desktop.film import FilmStrip
+from imagen_workbench.workbench.desktop.parts import Slider
+from imagen_workbench.workbench.desktop.qt_thread import QtThread
+from imagen_workbench.workbench.desktop.rail import Subject
+from imagen_workbench.workbench.desktop.rows import Control, Field
+from imagen_workbench.workbench.desktop.seed_table import SeedTable
+from imagen_workbench.workbench.presenters.bench import Bench
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     import pytest
     from pytestqt.qtbot import QtBot

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from imagen_workbench.core.commands import LIVE, Command, Draw, OpenModel, ReadCatalogue, ShowData, Train
 from imagen_workbench.core.errors import DataError, ModelError
 from imagen_workbench.core.events import (
@@ -47,7 +48,10 @@ class ScriptedEngine:
                 Catalogue(
                     command.ticket,
                     (
-                        PluginFacts("digits", "Source", "Handwritten digits", "5,000 digits", defaults={"size": [28, 28], "channels": 1}),
+                        PluginFacts(
+                            "digits", "Source", "Handwritten digits", "5,000 digits",
+                            defaults={"size": [28, 28], "channels": 1},
+                        ),
                         PluginFacts(
                             "image-folder", "Source", "Folder of images", "Your own", needs_path=True,
                             defaults={"size": [32, 32], "channels": 3, "validation": 0.1}, options=folder_options,
@@ -83,7 +87,8 @@ class ScriptedEngine:
         self.emit(
             Drawn(
                 command.ticket, images, images.transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1, film, film,
-                (80.0, 1.66, 0.0), tuple(int(text) for text in texts), texts, 2, 0.42, "cpu · 2 threads · float32", 1 << 30,
+                (80.0, 1.66, 0.0), tuple(int(text) for text in texts), texts, 2, 0.42,
+                "cpu · 2 threads · float32", 1 << 30,
                 {"version": 1, "indices": list(range(command.count)), "conditions": list(texts)},
             )
         )  # fmt: skip

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from imagen_workbench.core.runs.checkpoint import checkpoints
 from imagen_workbench.core.runs.folder import Run
 from imagen_workbench.core.runs.picture import read_recipe
-from PIL import Image
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -101,8 +102,8 @@ def test_train_sample_and_draw_a_picture_again(tiny_recipe: Recipe, tmp_path: Pa
 
     grid, arrays = tmp_path / "grid.png", tmp_path / "out.npz"
     code, _, err = run(
-        "sample", str(folder), "--condition", "7", "--condition", "3", "--count", "5", "--guidance", "2", "--sampler", "dpmpp-2m",
-        "--steps", "3", "--seed", "11", "--out", str(grid), "--arrays", str(arrays),
+        "sample", str(folder), "--condition", "7", "--condition", "3", "--count", "5", "--guidance", "2",
+        "--sampler", "dpmpp-2m", "--steps", "3", "--seed", "11", "--out", str(grid), "--arrays", str(arrays),
     )  # fmt: skip
     assert code == 0, err
     with np.load(arrays) as found:

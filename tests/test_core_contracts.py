@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
 from imagen_workbench.core import extensions
 from imagen_workbench.core.commands import ReadCatalogue
 from imagen_workbench.core.conditioning import Condition, NoOptions
@@ -25,7 +27,6 @@ from imagen_workbench.core.worker.headless import events_of
 from imagen_workbench.plugins.conditioning.label import Label
 from imagen_workbench.plugins.conditioning.none import Unconditional
 from imagen_workbench.plugins.datasets.digits import Digits
-from PIL import Image
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
+
 from imagen_workbench.core.commands import ShowData, Train
 from imagen_workbench.core.data import cache
 from imagen_workbench.core.data.augment import augment
@@ -25,7 +27,6 @@ from imagen_workbench.core.randomness import generator
 from imagen_workbench.core.recipe import Data, Recipe
 from imagen_workbench.core.worker import Worker
 from imagen_workbench.core.worker.headless import events_of
-from PIL import Image
 
 
 def settings(**values: Any) -> Data:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+
 from imagen_workbench.core import drawing
 from imagen_workbench.core.commands import Draw
 from imagen_workbench.core.conditioning import Condition
@@ -19,7 +21,6 @@ from imagen_workbench.core.errors import ModelError, RecipeError, RequestError
 from imagen_workbench.core.extensions import make_scheme
 from imagen_workbench.core.models import open_model
 from imagen_workbench.core.recipe import Recipe, Sampling
-from torch import Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from imagen_workbench.core.recipe import Training
 from imagen_workbench.core.training import ema
 

@@ -6,6 +6,8 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
+
 from imagen_workbench.core.conditioning import Condition
 from imagen_workbench.core.errors import RequestError
 from imagen_workbench.core.randomness import generator
@@ -13,7 +15,6 @@ from imagen_workbench.core.sampling.guidance import ClassifierFree, conditioned
 from imagen_workbench.core.sampling.samplers import heun
 from imagen_workbench.core.schedule import karras
 from imagen_workbench.core.testing.contracts import last
-from torch import Tensor
 
 LEVELS = karras(400, 0.002, 80.0)
 

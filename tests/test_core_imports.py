@@ -7,9 +7,10 @@ import pkgutil
 import subprocess
 import sys
 
+import pytest
+
 import imagen_workbench.core
 import imagen_workbench.workbench.presenters as presenters
-import pytest
 
 HEAVY = ("torch", "PySide6", "ipywidgets", "pyqtgraph", "matplotlib")
 

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
+
 from imagen_workbench.core.errors import RecipeError
 from imagen_workbench.core.extensions import bundled_recipes, make_scheme, make_source
 from imagen_workbench.core.recipe import Recipe, Section, known_keys, parse_setting
-from pydantic import BaseModel
 
 if typing.TYPE_CHECKING:
     from pathlib import Path

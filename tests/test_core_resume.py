@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from imagen_workbench.core.commands import LIVE, Close, Command, Draw, OpenModel, Pause, Resume, Stop, Train
 from imagen_workbench.core.errors import RunError
 from imagen_workbench.core.events import (

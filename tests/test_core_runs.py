@@ -16,6 +16,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
+
 from imagen_workbench.core.errors import ModelError, RecipeError, RunError
 from imagen_workbench.core.models import open_model
 from imagen_workbench.core.recipe import Recipe
@@ -32,10 +34,9 @@ from imagen_workbench.core.runs.checkpoint import (
 )
 from imagen_workbench.core.runs.files import folder_atomically, remove_folder, write_atomically
 from imagen_workbench.core.runs.folder import Run, find_runs, new_run_path
-from imagen_workbench.core.runs.journal import Follower, Journal, read
+from imagen_workbench.core.runs.journal import Follower, Journal, last_records, read
 from imagen_workbench.core.runs.picture import grid, png_bytes, read_recipe, save_png, to_image
 from imagen_workbench.core.runs.samples import read_rows, write_row
-from PIL import Image
 
 
 def names(folder: Path) -> set[str]:
@@ -459,6 +460,36 @@ def test_a_run_begun_again_takes_back_everything(tmp_path: Path) -> None:
         journal.write("started", 0, steps=20)
         journal.write("step", 1, loss=1.0)
     assert [record["kind"] for record in read(tmp_path)] == ["started", "step"]
+
+
+@pytest.mark.parametrize("most", [1, 60, 100_000])
+def test_a_journal_is_followed_a_piece_at_a_time(tmp_path: Path, most: int) -> None:
+    for segment in range(2):
+        with Journal(tmp_path) as journal:
+            for step in range(5):
+                journal.write("step", 5 * segment + step, loss=0.5)
+    follower, steps, pieces = Follower(tmp_path), [], 0
+    while not follower.is_up_to_date:
+        steps += [record["step"] for record in follower.news(most)]
+        pieces += 1
+        assert pieces <= 12
+    assert steps == list(range(10))
+    assert pieces >= (1 if most > 1000 else 5)
+    assert follower.news(most) == []
+    assert follower.is_up_to_date
+
+
+def test_the_last_records_are_read_from_the_end(tmp_path: Path) -> None:
+    assert last_records(tmp_path) == []
+    with Journal(tmp_path) as journal:
+        for step in range(100):
+            journal.write("step", step, loss=0.5)
+    last = [record["step"] for record in last_records(tmp_path, 500)]
+    assert last == list(range(last[0], 100))
+    assert 3 <= len(last) <= 10
+    assert len(last_records(tmp_path)) == 100
+    Journal(tmp_path).close()
+    assert last_records(tmp_path)[-1]["step"] == 99, "an empty segment says nothing"
 
 
 def test_a_follower_hears_each_line_once_and_only_whole_ones(tmp_path: Path) -> None:

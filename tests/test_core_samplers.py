@@ -13,6 +13,8 @@ from diffusers import (
     EulerDiscreteScheduler,
     HeunDiscreteScheduler,
 )
+from torch import Tensor
+
 from imagen_workbench.core.precondition import edm_coefficients
 from imagen_workbench.core.randomness import ImageNoise, generator
 from imagen_workbench.core.recipe import Sampling
@@ -21,7 +23,6 @@ from imagen_workbench.core.sampling.samplers import SAMPLERS, Step, dpmpp_2m, eu
 from imagen_workbench.core.schedule import karras
 from imagen_workbench.core.testing import SamplerContract
 from imagen_workbench.core.testing.contracts import Gaussian, last, order_of
-from torch import Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,11 +10,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
+
 from imagen_workbench.core.errors import RecipeError
 from imagen_workbench.core.precondition import edm, edm_coefficients, per_image
 from imagen_workbench.core.randomness import generator
 from imagen_workbench.core.schedule import edm_weight, karras, lognormal, stratified
-from torch import Tensor
 
 # --- the grid -------------------------------------------------------------------------------------
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+
 from imagen_workbench.core.data.cache import Dataset
 from imagen_workbench.core.data.source import Facts
 from imagen_workbench.core.data.split import content_hash, split
@@ -25,7 +27,6 @@ from imagen_workbench.core.recipe import Recipe, Training
 from imagen_workbench.core.training.loop import BatchOrder, TrainingState, held_out_loss, to_unit, train
 from imagen_workbench.core.training.losses import BANDS, by_band, denoising_loss
 from imagen_workbench.core.training.optimizers import learning_rate, load_state_tensors, state_tensors
-from torch import Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

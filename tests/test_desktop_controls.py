@@ -8,6 +8,11 @@ import weakref
 
 import numpy as np
 import pytest
+from PySide6.QtCore import QCoreApplication, QEvent, QPoint, QPointF, Qt
+from PySide6.QtGui import QColor, QImage, QWheelEvent
+from PySide6.QtTest import QSignalSpy
+from PySide6.QtWidgets import QApplication, QLineEdit, QPushButton, QSlider, QVBoxLayout, QWidget
+
 from imagen_workbench.workbench.desktop import theme
 from imagen_workbench.workbench.desktop.canvas import ImageGrid, Thumbnails, fit
 from imagen_workbench.workbench.desktop.chips import Chips
@@ -21,10 +26,6 @@ from imagen_workbench.workbench.desktop.rail import Rail, StatusBar, TopBar
 from imagen_workbench.workbench.desktop.seed_table import SeedTable, thinned
 from imagen_workbench.workbench.desktop.surfaces import Card, Column, Group
 from imagen_workbench.workbench.presenters.numbers import read_number
-from PySide6.QtCore import QCoreApplication, QEvent, QPoint, QPointF, Qt
-from PySide6.QtGui import QColor, QImage, QWheelEvent
-from PySide6.QtTest import QSignalSpy
-from PySide6.QtWidgets import QApplication, QLineEdit, QPushButton, QSlider, QVBoxLayout, QWidget
 
 CTRL = Qt.KeyboardModifier.ControlModifier
 NO = Qt.KeyboardModifier.NoModifier
@@ -149,7 +150,9 @@ def test_number_is_taken_when_the_field_is_left(stage, strength):
 
 def test_keys_step_slider_and_field(stage, strength):
     spy, slider, field = (
-        QSignalSpy(strength.edited), stage.find(Slider, "guidance-slider"), stage.find(QLineEdit, "guidance-field"),
+        QSignalSpy(strength.edited),
+        stage.find(Slider, "guidance-slider"),
+        stage.find(QLineEdit, "guidance-field"),
     )
     slider.setFocus()
     stage.qtbot.keyClick(slider, Qt.Key.Key_Right)
@@ -802,7 +805,8 @@ def test_style_sheet_has_no_token_left():
 def test_theme_changes_live_and_icons_take_its_colours(stage, qapp):
     button = stage.show(Button("Pause", icon="pause"))
     strongest = lambda: max(  # noqa: E731
-        (color for color in _opaque(button.icon().pixmap(16).toImage())), key=lambda color: color.alpha(),
+        (color for color in _opaque(button.icon().pixmap(16).toImage())),
+        key=lambda color: color.alpha(),
     ).lightness()
     assert strongest() > 200
     theme.apply(qapp, dark=False)

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 from face_scenarios import FaceScenarios
+from PySide6.QtGui import QGuiApplication
+from PySide6.QtWidgets import QPlainTextEdit, QTabBar
+from qt_face import QtFace
+
 from imagen_workbench.core.commands import Draw, OpenModel, ShowData, Train
 from imagen_workbench.core.events import Failed, Phase
 from imagen_workbench.core.recipe import Recipe
 from imagen_workbench.workbench.desktop import theme
 from imagen_workbench.workbench.desktop.canvas import Thumbnails
-from PySide6.QtGui import QGuiApplication
-from PySide6.QtWidgets import QPlainTextEdit, QTabBar
-from qt_face import QtFace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

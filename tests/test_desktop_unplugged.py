@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from face_scenarios import FaceScenarios
-from imagen_workbench.workbench.desktop import draw_page, recipe_form, theme, train_page, window
 from pytestqt.exceptions import TimeoutError
 from qt_face import QtFace
 from test_desktop_scenarios import TestDesktop as Scenarios  # under its own name it would be collected again
+
+from imagen_workbench.workbench.desktop import draw_page, recipe_form, theme, train_page, window
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

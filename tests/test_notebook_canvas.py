@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from imagen_workbench.workbench.notebook.canvas import FilmStrip, ImageCanvas, LossPlot, thin
 from jupyter_lab import Notebook, Server, browser, lab, open_notebook
+
+from imagen_workbench.workbench.notebook.canvas import FilmStrip, ImageCanvas, LossPlot, thin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

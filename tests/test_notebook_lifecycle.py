@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets
 import numpy as np
 import pytest
+from notebook_face import say
+from scripted_engine import ScriptedEngine
+
 from imagen_workbench.core.events import Phase, Preview, Progress
 from imagen_workbench.core.worker import Worker
 from imagen_workbench.workbench import Panel
@@ -17,8 +20,6 @@ from imagen_workbench.workbench.notebook.panel import _picture
 from imagen_workbench.workbench.notebook.parts import pictures
 from imagen_workbench.workbench.presenters.bench import Bench
 from imagen_workbench.workbench.presenters.ui_thread import ManualThread
-from notebook_face import say
-from scripted_engine import ScriptedEngine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

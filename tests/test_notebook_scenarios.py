@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 from face_scenarios import FaceScenarios
+from notebook_face import NotebookFace, images_of, say, set_in_page
+
 from imagen_workbench.core.commands import Draw, OpenModel, Train
 from imagen_workbench.core.events import Failed, Phase
 from imagen_workbench.core.recipe import Recipe
-from notebook_face import NotebookFace, images_of, say, set_in_page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets
 import pytest
 from face_scenarios import FaceScenarios
+from notebook_face import NotebookFace
+from test_notebook_scenarios import TestNotebook as Scenarios  # under its own name it would be collected again
+
 from imagen_workbench.workbench.notebook.canvas import FrameWidget
 from imagen_workbench.workbench.notebook.form import Form
 from imagen_workbench.workbench.notebook.parts import all_within
-from notebook_face import NotebookFace
-from test_notebook_scenarios import TestNotebook as Scenarios  # under its own name it would be collected again
 
 if TYPE_CHECKING:
     from collections.abc import Callable

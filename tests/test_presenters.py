@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+
 from imagen_workbench.core.commands import Command, Draw, OpenModel, ShowData, Train
 from imagen_workbench.core.events import Catalogue, Drawn, Failed, ModelOpened, Phase, PhaseChanged, Preview
 from imagen_workbench.core.recipe import Recipe
@@ -15,7 +16,7 @@ from imagen_workbench.workbench.presenters.forms import options_form, recipe_for
 from imagen_workbench.workbench.presenters.numbers import short_count, spoken_bytes, spoken_time
 from imagen_workbench.workbench.presenters.status import Status, status_after
 from imagen_workbench.workbench.presenters.training import DATA_DELAY, GROUPS, TrainingPresenter
-from imagen_workbench.workbench.presenters.ui_thread import ManualThread
+from imagen_workbench.workbench.presenters.ui_thread import ManualThread, Sparing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -209,3 +210,24 @@ def test_choosing_a_recipe_that_is_not_there_says_so() -> None:
     desk.training.on_event(Catalogue(1, recipes=(("digits", Recipe(name="digits").to_toml()),)))
     desk.training.choose_recipe("nothing")
     assert "nothing" in desk.training.state.problem
+
+
+def test_what_comes_too_often_is_done_once_in_a_while_and_at_last() -> None:
+    ui, done = ManualThread(), []
+    newest = 0
+    sparing = Sparing(ui, 1.0, lambda: done.append((ui.now, newest)))
+    for newest in range(10):  # noqa: B007 - the job sees it
+        sparing.ask()
+        ui.advance(0.25)
+    assert done == [(0.0, 0), (1.0, 3), (2.0, 7)]
+    ui.advance(1.0)
+    assert done[-1] == (3.0, 9), "the newest is not lost"
+    ui.advance(5.0)
+    assert len(done) == 4, "and nothing is done twice"
+    newest = 10
+    sparing.ask()
+    sparing.ask()
+    sparing.now()
+    assert [number for _, number in done[4:]] == [10, 10]
+    ui.advance(5.0)
+    assert len(done) == 6

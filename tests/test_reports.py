@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from PIL import Image
+from rich.console import Console
+
 from imagen_workbench.core.models import open_model
 from imagen_workbench.core.runs.folder import Run
 from imagen_workbench.core.runs.picture import read_recipe
@@ -16,8 +19,6 @@ from imagen_workbench.workbench.reports.page import Part, page
 from imagen_workbench.workbench.reports.pictures import film_strip, labelled_grid
 from imagen_workbench.workbench.reports.run_report import copies_words, write_report
 from imagen_workbench.workbench.training_in_terminal import demo_here
-from PIL import Image
-from rich.console import Console
 
 if TYPE_CHECKING:
     from pathlib import Path

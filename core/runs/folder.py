@@ -21,7 +21,7 @@ import platformdirs
 from ..errors import RunError
 from ..recipe import Recipe
 from .files import write_atomically
-from .journal import Journal, read
+from .journal import Journal, last_records, read
 
 
 def runs_home() -> Path:
@@ -106,6 +106,10 @@ class Run:
     def records(self) -> list[dict[str, Any]]:
         """The journal's records that count, in order."""
         return read(self.path / "journal")
+
+    def last_records(self) -> list[dict[str, Any]]:
+        """The journal's last few records, however long it is."""
+        return last_records(self.path / "journal")
 
     def write_json(self, name: str, content: object) -> None:
         write_atomically(self.path / name, json.dumps(content, indent=1, ensure_ascii=False))

@@ -60,18 +60,41 @@ class Follower:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._read: dict[str, int] = {}
+        self.is_up_to_date = False
+        """Whether the last call left nothing unread."""
 
-    def news(self) -> list[dict[str, Any]]:
-        """The records that have come since the last call, in order."""
+    def news(self, most: int = 1 << 40) -> list[dict[str, Any]]:
+        """The records that have come since the last call, in order: the first `most` bytes of them, or one line."""
         records = []
+        self.is_up_to_date = True
         for path in sorted(self._folder.glob("[0-9]*.jsonl")):
+            if most <= 0:
+                self.is_up_to_date = False
+                break
             with path.open("rb") as file:
-                file.seek(self._read.get(path.name, 0))
-                text = file.read()
+                size = file.seek(0, os.SEEK_END)
+                start = file.seek(self._read.get(path.name, 0))
+                text = file.read(min(most, size - start)) + file.readline()
+            self.is_up_to_date &= start + len(text) >= size
+            most -= len(text)
             whole = text[: text.rfind(b"\n") + 1]
             self._read[path.name] = self._read.get(path.name, 0) + len(whole)
             records += [record for line in whole.splitlines() if (record := _parsed(line))]
         return records
+
+
+def last_records(folder: Path, most: int = 16 << 10) -> list[dict[str, Any]]:
+    """The last few records, in order, read from the journal's end."""
+    for path in sorted(folder.glob("[0-9]*.jsonl"), reverse=True):
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - most))
+            lines = file.read().splitlines()
+        # the first is torn where the reading began in it
+        records = [record for line in lines[size > most :] if (record := _parsed(line))]
+        if records:
+            return records
+    return []
 
 
 def read(folder: Path) -> list[dict[str, Any]]:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from imagen_workbench.core import Condition, ConditioningScheme, DataError, RequestError
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
+
+from imagen_workbench.core import Condition, ConditioningScheme, DataError, RequestError
 
 if TYPE_CHECKING:
     from imagen_workbench.core import Example, Facts

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from imagen_workbench.core import Condition, ConditioningScheme, RequestError
 from torch import Tensor, nn
+
+from imagen_workbench.core import Condition, ConditioningScheme, RequestError
 
 if TYPE_CHECKING:
     from imagen_workbench.core import Example

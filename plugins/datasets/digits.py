@@ -6,6 +6,7 @@ from functools import cached_property
 from importlib import metadata
 
 import numpy as np
+
 from imagen_workbench.core import Example, Source
 
 

@@ -6,8 +6,9 @@ import hashlib
 from functools import cached_property
 from pathlib import Path
 
-from imagen_workbench.core import DataError, Example, Source
 from pydantic import BaseModel, ConfigDict, Field
+
+from imagen_workbench.core import DataError, Example, Source
 
 SUFFIXES = {
     ".avif", ".bmp", ".dib", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm",

@@ -338,10 +338,10 @@ export default () => {
       const kind = kinds[model.get("_kind")];
       const root = document.createElement("div");
       root.className = `imagen-workbench iw-view iw-${model.get("_kind")}`;
-      root.dataset.lmSuppressShortcuts = "true"; // arrow keys are ours, not the notebook's
       root.innerHTML = '<canvas hidden></canvas><div class="iw-empty"></div>';
       el.append(root);
       const canvas = root.querySelector("canvas"), empty = root.querySelector(".iw-empty");
+      canvas.dataset.lmSuppressShortcuts = "true"; // arrow keys are ours, not the notebook's
       let scene = null, across = 0;
 
       function paint() {

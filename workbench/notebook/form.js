@@ -22,7 +22,7 @@ function field(tell, { right = false, type = "text" } = {}) {
   const commit = () => input.value !== shown && tell((shown = input.value));
   input.addEventListener("change", commit);
   input.addEventListener("keydown", (event) => {
-    if (event.key === "Enter") commit(); // JupyterLab does not let it come to a change
+    if (event.key === "Enter") commit();
     else if (event.key === "Escape") input.value = shown;
     else return;
     event.stopPropagation();
@@ -285,9 +285,15 @@ export default () => {
 
     render({ model, el }) {
       const root = make("div", { className: "imagen-workbench iw-rows" });
-      root.dataset.lmSuppressShortcuts = "true"; // keys are ours, not the notebook's
       el.append(root);
       let rows = new Map(), planned = 0;
+
+      // Keys in the panel are its own, not the notebook's. JupyterLab asks the very element that has the focus, be it
+      // ours or a button of ipywidgets.
+      const own = ({ target }) => {
+        if ((el.closest(".iw-panel") ?? root).contains(target)) target.dataset.lmSuppressShortcuts = "true";
+      };
+      document.addEventListener("focusin", own);
 
       const tell = (key) => (text) => (flying.has(key) ? waiting.set(key, text) : launch(model, key, text));
       const press = (key) => (button) => model.send({ kind: "press", key, button });
@@ -333,6 +339,7 @@ export default () => {
       lay();
       return () => {
         cancelAnimationFrame(planned);
+        document.removeEventListener("focusin", own);
         for (const name of names) model.off(`change:${name}`, soon);
         model.off("change:groups", lay);
         model.off("msg:custom", copy);

@@ -12,10 +12,14 @@ from ...core.events import ClosedDown, Drawn, Event, Failed, Phase, PhaseChanged
 from .drawing import FIRST_MODEL, DrawingPresenter
 from .status import Status, status_after
 from .training import TrainingPresenter
+from .ui_thread import Sparing
 
 if TYPE_CHECKING:
     from ...core.worker import Worker
     from .ui_thread import UiThread
+
+PROGRESS_EVERY = 0.1
+"""Seconds between two steps that are told to the panes."""
 
 
 class Bench:
@@ -32,6 +36,8 @@ class Bench:
         self.training = TrainingPresenter(self.post, self.next_ticket, ui)
         self.status = Status()
         self.is_closed = False
+        self._progress: Progress | None = None
+        self._telling = Sparing(ui, PROGRESS_EVERY, self._tell_progress)
         worker.mailbox.listen(self._wake)
 
     def next_ticket(self) -> int:
@@ -63,6 +69,18 @@ class Bench:
         self.ui.post(self.pump)
 
     def _hand_on(self, event: Event) -> None:
+        if isinstance(event, Progress):
+            self._progress = event
+            self._telling.ask()
+            return
+        self._telling.now()  # what comes after it must find it told
+        self._tell(event)
+
+    def _tell_progress(self) -> None:
+        assert self._progress is not None
+        self._tell(self._progress)
+
+    def _tell(self, event: Event) -> None:
         self.drawing.on_event(event)
         self.training.on_event(event)
         if isinstance(event, Drawn | Failed | PhaseChanged | Progress):

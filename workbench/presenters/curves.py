@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 SHOWN = 1500
 """Points a plot gets at most."""
+PIECE = 128 << 10
+"""Bytes of a journal that are read at once: a few milliseconds' work."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Curves:
 
 
 class CurveReader:
-    """Follows the journal of one run; `read` gives the curves up to its newest whole line."""
+    """Follows the journal of one run: `advance` reads on, `curves` gives what has been read."""
 
     def __init__(self, run: Path) -> None:
         self._follower = Follower(run / "journal")
@@ -39,9 +41,19 @@ class CurveReader:
         self._held: list[tuple[int, float]] = []
         self._bands: tuple[tuple[str, float], ...] = ()
 
-    def read(self) -> Curves:
-        for record in self._follower.news():
+    def advance(self, most: int = PIECE) -> bool:
+        """Reads up to so many bytes more; says whether that was all there is."""
+        for record in self._follower.news(most):
             self._take(record)
+        return self._follower.is_up_to_date
+
+    def read(self) -> Curves:
+        """The curves up to the newest whole line."""
+        while not self.advance():
+            pass
+        return self.curves()
+
+    def curves(self) -> Curves:
         stride = max(1, -(-len(self._steps) // SHOWN))
         return Curves(
             np.asarray(self._steps[::stride], float),

@@ -28,6 +28,7 @@ from ...core.runs.samples import read_rows
 from .curves import CurveReader, Curves
 from .forms import FormField, options_form, recipe_form, text_of, value_of
 from .numbers import spoken_time
+from .ui_thread import Sparing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,6 +84,8 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 DATA_DELAY = 0.4
 """Seconds without an edit before the data is read again."""
+CURVES_EVERY = 1.0
+"""Seconds between two readings of a run's journal while it trains."""
 MOST_ROWS = 200
 
 
@@ -221,6 +224,7 @@ class TrainingPresenter:
         self._train_ticket = 0
         self._data_due = 0
         self._reader: CurveReader | None = None
+        self._curves = Sparing(ui, CURVES_EVERY, self._read_curves)
         self._state = TrainingState()
         self._fill(Recipe())
 
@@ -297,12 +301,11 @@ class TrainingPresenter:
         found: list[tuple[str, str]] = []
         for run in find_runs()[:50]:
             try:
-                records = run.records()
+                last = run.last_records()
             except OSError:
                 continue
-            if records and not any(record["kind"] == "finished" for record in records):
-                step = max(record["step"] for record in records)
-                found.append((str(run.path), f"{run.name} from step {step:,}"))
+            if last and not any(record["kind"] == "finished" for record in last):
+                found.append((str(run.path), f"{run.name} from step {last[-1]['step']:,}"))
         return found
 
     def pause(self) -> None:
@@ -329,7 +332,7 @@ class TrainingPresenter:
                 self._show(preparing=event)
             case Progress():
                 self._show(progress=event, preparing=None)
-                self._read_curves()
+                self._curves.ask()
             case SampleRow() if event.images is not None:
                 rows = tuple(row for row in self._state.rows if row[0] < event.step)
                 self._show_rows((*rows, (event.step, event.images)))
@@ -369,7 +372,7 @@ class TrainingPresenter:
                 self._show_rows(read_rows(Path(event.run), recipe.data.size)[-MOST_ROWS:])
             except WorkbenchError as error:
                 self._show(problem=str(error))
-        if event.phase is Phase.IDLE:
+        if event.phase in (Phase.PAUSED, Phase.IDLE):
             self._read_curves()
             self._show(preparing=None)
 
@@ -380,8 +383,14 @@ class TrainingPresenter:
             self._show(errors=tuple(errors.items()))
 
     def _read_curves(self) -> None:
-        if self._reader is not None:
-            self._show(curves=self._reader.read(), curves_version=self._state.curves_version + 1)
+        """Takes the journal's news: of a long one a piece at a time, so that nothing waits for it."""
+        reader = self._reader
+        if reader is None:
+            return
+        if reader.advance():
+            self._show(curves=reader.curves(), curves_version=self._state.curves_version + 1)
+        else:
+            self._ui.call_later(0, self._read_curves)
 
     def _show_rows(self, rows: tuple[tuple[int, np.ndarray], ...]) -> None:
         while len(rows) > MOST_ROWS:

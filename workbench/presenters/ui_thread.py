@@ -27,6 +27,36 @@ class UiThread(Protocol):
         ...
 
 
+class Sparing:
+    """Does a job when it is first asked for, and then once in a while as long as it is asked for.
+
+    For what comes faster than anybody looks: reading and painting every step would take the cores from training.
+    """
+
+    def __init__(self, ui: UiThread, seconds: float, job: Callable[[], None]) -> None:
+        self._ui, self._seconds, self._job = ui, seconds, job
+        self._is_resting = self._is_asked = False
+
+    def ask(self) -> None:
+        """The job, now or once the rest is over."""
+        self._is_asked = True
+        if not self._is_resting:
+            self._is_resting = True
+            self._ui.call_later(self._seconds, self._rested)
+            self.now()
+
+    def now(self) -> None:
+        """The job at once, where it has been asked for."""
+        if self._is_asked:
+            self._is_asked = False
+            self._job()
+
+    def _rested(self) -> None:
+        self._is_resting = False
+        if self._is_asked:
+            self.ask()
+
+
 class ManualThread:
     """A UiThread that runs nothing until it is told to; its clock stands still meanwhile."""
 
