@@ -131,7 +131,9 @@ class QtFace(Face):
 
     def drop(self) -> None:
         """Takes everything away, whatever state it is in."""
-        window = self.__dict__.pop("window", None)
+        window: QWidget | None = getattr(self, "window", None)
+        if window is not None:
+            del self.window
         self.bench.close()
         while self.worker.turn():
             pass
@@ -209,7 +211,7 @@ class QtFace(Face):
         if name == "model":
             self.choose_from_menu("draw-bar-subject", choice)
             return
-        controls = self._seen(QWidget, name)
+        controls: list[Any] = self._seen(QWidget, name)
         assert len(controls) == 1 or name == "condition", f"{len(controls)} of {name}"
         control = controls[0] if controls else self.find(QWidget, f"{name}-choice")
         self._scroll_to(control)
