@@ -28,7 +28,9 @@ lint: $(VENV)/.installed-for-tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
-	$(BIN)/pyright --pythonpath $(BIN)/python
+	rm -rf build
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target build/wheel .
+	$(BIN)/pyright --warnings --pythonpath $(BIN)/python
 
 format: $(VENV)/.installed-for-tests
 	$(BIN)/ruff check --fix .

@@ -445,6 +445,7 @@ class FaceScenarios:
         ready.work()
         assert ready.worker.phase is Phase.IDLE
         assert "Finished" not in ready.status()
+        assert " left" not in ready.status()
         assert ready.bench.training.state.saved_step >= step.step
         assert ready.is_enabled("start")
 

@@ -64,8 +64,8 @@ class PromptThread(QtThread):
     def post(self, job: Callable[[], None]) -> None:
         super().post(self._counted(job))
 
-    def call_later(self, _seconds: float, job: Callable[[], None]) -> None:
-        super().call_later(0, self._counted(job))
+    def call_later(self, seconds: float, job: Callable[[], None]) -> None:
+        super().call_later(0 * seconds, self._counted(job))
 
     def _counted(self, job: Callable[[], None]) -> Callable[[], None]:
         with self._lock:
@@ -213,7 +213,7 @@ class QtFace(Face):
             return
         controls: list[Any] = self._seen(QWidget, name)
         assert len(controls) == 1 or name == "condition", f"{len(controls)} of {name}"
-        control = controls[0] if controls else self.find(QWidget, f"{name}-choice")
+        control: Any = controls[0] if controls else self.find(QWidget, f"{name}-choice")
         self._scroll_to(control)
         if isinstance(control, Chips):
             self.press(self.find(QWidget, f"{name}-{choice}"))

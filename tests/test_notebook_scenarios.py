@@ -185,7 +185,7 @@ class TestNotebook(FaceScenarios):
         ready.click("start")
         ready.work(6)
         assert ready.worker.phase is Phase.TRAINING
-        assert ready.button("pause").tooltip.startswith("Pause after this step")
+        assert "Pause after this step" in str(ready.button("pause").tooltip)
 
     # --- both -------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from .surfaces import Column, Group, Surface
 if TYPE_CHECKING:
     from ..presenters.status import Status
 
+FIRST = "The first pictures will be here in a moment."
 EACH = "each in turn"
 MOST_CHIPS = 12
 SIDE = 304
@@ -41,7 +42,7 @@ class DrawPage(QWidget):
         self.draw = self.top.add_button("Draw", kind="primary", icon="return", name="draw")
         self.problem = Note("", name="draw-problem")
         self.problem.setContentsMargins(theme.L, theme.S, theme.L, theme.S)
-        self.grid = ImageGrid("grid", "The first pictures will be here in a moment.")
+        self.grid = ImageGrid("grid", FIRST)
         self.film = FilmStrip("film", "The way from noise to the chosen image will be here.")
         self.number = Text("", bold=True)
         self.what = Text("", tone="quiet", name="image-facts")
@@ -246,7 +247,7 @@ class DrawPage(QWidget):
         if facts is None:
             # the former model's conditions stay until the next one's are known, so that nothing jumps
             self.condition_group.setVisible(bool(self.chips.choices or self.choices.choices))
-            self.grid.show_empty_text("Opening the model …" if state.model else "No model is open.")
+            self.grid.show_empty_text("Opening the model …" if state.model else FIRST)
             return
         choices = facts.choices
         many = len(choices) > MOST_CHIPS

@@ -74,8 +74,10 @@ class NumberControl(Control):
 
     def show_value(self, value: float) -> None:
         """Shows a value, telling nobody. What is being typed stays, and so does a refused text while its error does."""
-        if self.error and value == self._answered:
-            return
+        if self.error:
+            if value == self._answered:
+                return
+            self.show_error("")
         self._value = self._answered = int(value) if self._integer else float(value)
         self._show(typing_stays=True)
 
@@ -191,8 +193,10 @@ class SeedControl(Control):
 
     def show_value(self, seed: int) -> None:
         """Shows a seed, telling nobody."""
-        if self.error and seed == self._answered:
-            return
+        if self.error:
+            if seed == self._answered:
+                return
+            self.show_error("")
         self._value = self._answered = seed
         if not self.field.is_being_typed:
             self.field.show_text(str(seed))

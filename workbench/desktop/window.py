@@ -9,6 +9,7 @@ from PySide6.QtWidgets import QHBoxLayout, QMainWindow, QMessageBox, QStackedWid
 
 from . import theme
 from .draw_page import DrawPage
+from .parts import set_property
 from .rail import Rail
 from .train_page import TrainPage
 
@@ -89,7 +90,7 @@ class Window(QMainWindow):
         box.setText(f"{run} is in training.")
         box.setInformativeText("Its state will be saved, and it can go on later from the Train place.")
         save = box.addButton("Save and close", QMessageBox.ButtonRole.AcceptRole)
-        save.setProperty("kind", "primary")
+        set_property(save, "kind", "primary")
         box.addButton("Keep training", QMessageBox.ButtonRole.RejectRole)
         box.setDefaultButton(save)
         box.exec()

@@ -11,7 +11,7 @@ from ..presenters.drawing import MOST_IMAGES, DrawingPresenter, DrawingState
 from ..presenters.forms import FormField, value_of
 from .canvas import FilmStrip, ImageCanvas
 from .form import Form, Row
-from .parts import Desk, Refresher, Words, allow, box, button, is_shown, pictures, show_if
+from .parts import Button, Desk, Refresher, Words, box, is_shown, pictures, show_if
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,12 +45,12 @@ class DrawTab:
         self.film = FilmStrip(empty="The way from noise to the chosen image will be here.")
         self.image_facts = Words("iw-image-facts", hidden_when_empty=False)
         self.facts = Words("iw-facts", hidden_when_empty=False)
-        self.copy = button("Copy as Python", "This draw as code.", self._press(self._copy), "link")
-        self.save = button("Save", "Save the pictures as a PNG that carries its recipe.", self._press(self._open_save))
-        self.draw = button("Draw", "Draw with these settings.", self._press(presenter.draw), "primary")
+        self.copy = Button("Copy as Python", "This draw as code.", self._press(self._copy), "link")
+        self.save = Button("Save", "Save the pictures as a PNG that carries its recipe.", self._press(self._open_save))
+        self.draw = Button("Draw", "Draw with these settings.", self._press(presenter.draw), "primary")
         self.path = Form([("", [Row("path", "text", "Save as", "A PNG that carries its recipe.", wide=True)])])
-        self.save_now = button("Save picture", "Write the file.", self._press(self._save), "primary")
-        self.save_not = button("Cancel", "", self._press(self._close_save), "link")
+        self.save_now = Button("Save picture", "Write the file.", self._press(self._save), "primary")
+        self.save_not = Button("Cancel", "", self._press(self._close_save), "link")
         self.save_line = box(self.path, self.save_now, self.save_not, kind="iw-save-line")
         self.code = Form([("", [Row("python", "lines", "This draw as Python", wide=True)])], kind="iw-code")
         show_if(self.save_line, when=False)
@@ -175,8 +175,8 @@ class DrawTab:
         last = len(state.drawn.sigmas) - 1 if state.drawn else 0
         if (state.film_at, state.drawn) != (before.film_at, before.drawn):
             self._desk.write(self.film, "selected", last if state.film_at < 0 else state.film_at)
-        allow(self.draw, state.can_draw)
-        allow(self.save, state.can_save)
+        self.draw.allow(state.can_draw)
+        self.save.allow(state.can_save)
         show_if(self.copy, when=state.drawn is not None)
         told = state.problem or (f"Saved as {state.saved}" if state.saved else "")
         self.problem.show(told, "error" if state.problem else "quiet")

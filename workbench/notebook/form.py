@@ -50,7 +50,7 @@ class Form(anywidget.AnyWidget):
     further edits of the same row only the newest, so that a slider never runs ahead of the kernel.
     """
 
-    _esm = asset("form.js")
+    _esm = asset("rows.js", "form.js")
     groups = traitlets.List().tag(sync=True)
     values = traitlets.Dict().tag(sync=True)
     errors = traitlets.Dict().tag(sync=True)

@@ -42,7 +42,7 @@ class Panel:
         self._is_closed = False
         self.worker.start()
         self._ui.post(lambda: self.bench.start(model))
-        atexit.register(self.close)
+        atexit.register(self._end_work, PATIENCE)
 
     # --- the last draw ----------------------------------------------------------------------------
 
@@ -85,14 +85,18 @@ class Panel:
         if self._is_closed:
             return
         self._is_closed = True
-        atexit.unregister(self.close)
-        self.bench.close()
-        ended = self.worker.join(timeout)
+        atexit.unregister(self._end_work)
+        ended = self._end_work(timeout)
         self._ui.post(self.bench.pump)  # what the worker said last
         self._ui.close(timeout)
         self.view.close()
         if not ended:
             raise TimeoutError(f"the worker has not ended after {timeout:g} s; it will, when its step is done")
+
+    def _end_work(self, timeout: float) -> bool:
+        """All that must happen when the kernel ends, too."""
+        self.bench.close()
+        return self.worker.join(timeout)
 
     def __enter__(self) -> Panel:
         return self

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -28,9 +27,13 @@ class Desk:
         self._ui = ui
         self._writing = False
 
-    def do(self, job: Callable[..., None], *args: Any) -> None:
+    def do(self, job: Callable[..., object], *args: Any) -> None:
         """Has it done on the presenters' thread, soon. Any thread."""
-        self._ui.post(partial(job, *args))
+
+        def run() -> None:
+            job(*args)
+
+        self._ui.post(run)
 
     def write(self, widget: ipywidgets.Widget, name: str, value: object) -> None:
         """Shows a value in a control; whoever listens to people's edits hears nothing."""
@@ -97,21 +100,24 @@ def is_shown(widget: ipywidgets.DOMWidget) -> bool:
     return widget.layout.display != "none"
 
 
-def button(label: str, help: str, pressed: Callable[[], None], kind: str = "") -> ipywidgets.Button:
-    """kind: primary, link, or nothing. pressed: called on a thread of the kernel."""
-    made = ipywidgets.Button(description=label, tooltip=help)
-    made.help = help
-    made.add_class("iw-button")
-    if kind:
-        made.add_class(f"iw-{kind}")
-    made.on_click(lambda _button: pressed())
-    return made
+class Button(ipywidgets.Button):
+    """A button that says why it cannot be pressed. pressed: called on a thread of the kernel.
 
+    kind: primary, link, or nothing.
+    """
 
-def allow(made: ipywidgets.Button, why_not: str) -> None:
-    """Greys a button that cannot be pressed now; its tooltip says why."""
-    made.disabled = bool(why_not)
-    made.tooltip = why_not or made.help
+    def __init__(self, label: str, help: str, pressed: Callable[[], None], kind: str = "") -> None:
+        super().__init__(description=label, tooltip=help)
+        self._help = help
+        self.add_class("iw-button")
+        if kind:
+            self.add_class(f"iw-{kind}")
+        self.on_click(lambda _button: pressed())
+
+    def allow(self, why_not: str) -> None:
+        """Greys it where there is a reason, which is its tooltip then."""
+        self.disabled = bool(why_not)
+        self.tooltip = why_not or self._help
 
 
 def box(*children: ipywidgets.Widget, kind: str) -> ipywidgets.Box:

@@ -9,7 +9,7 @@ import ipywidgets
 from .canvas import ImageCanvas, LossPlot, SeedTable
 from .form import Form, Row, row_of
 from .measures import Bands, Figures
-from .parts import Desk, Refresher, Words, allow, box, button, is_shown, pictures, show_if
+from .parts import Button, Desk, Refresher, Words, box, is_shown, pictures, show_if
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,10 +39,10 @@ class TrainTab:
 
         press = self._press
         self.recipe = Form()
-        self.undo = button("Undo", "Take back the last edit.", press(presenter.undo), "link")
-        self.more = button("Continue a run…", "Runs that were stopped before their end.", press(self._list), "link")
+        self.undo = Button("Undo", "Take back the last edit.", press(presenter.undo), "link")
+        self.more = Button("Continue a run…", "Runs that were stopped before their end.", press(self._list), "link")
         self.runs = Form()
-        self.go_on = button("Continue", "Train on from its last good state.", press(self._continue))
+        self.go_on = Button("Continue", "Train on from its last good state.", press(self._continue))
         self.continue_line = box(self.runs, self.go_on, kind="iw-save-line")
         self.thumbnails = ImageCanvas(max_height=2 * LARGEST + 12, empty="")
         self.fields = Form()
@@ -53,11 +53,11 @@ class TrainTab:
         self.progress.add_class("iw-progress")
         self.left = Words("iw-left")
         self.buttons = {
-            "draw": button("Draw now", "Draw from this run as it is now.", press(draw_live)),
-            "pause": button("Pause", "Pause after this step; everything stays loaded.", press(presenter.pause)),
-            "resume": button("Resume", "Go on.", press(presenter.resume), "primary"),
-            "stop": button("Stop", "Stop after this step and save.", press(presenter.stop)),
-            "start": button("Start", "Train this recipe in a new run.", press(self._start), "primary"),
+            "draw": Button("Draw now", "Draw from this run as it is now.", press(draw_live)),
+            "pause": Button("Pause", "Pause after this step; everything stays loaded.", press(presenter.pause)),
+            "resume": Button("Resume", "Go on.", press(presenter.resume), "primary"),
+            "stop": Button("Stop", "Stop after this step and save.", press(presenter.stop)),
+            "start": Button("Start", "Train this recipe in a new run.", press(self._start), "primary"),
         }
         self.problem = Words("iw-problem")
         self.loss = LossPlot(height=280, empty="The loss will be drawn here.")
@@ -220,12 +220,12 @@ class TrainTab:
         self.progress.value = round(share or 0, 3)
         self.left.show(state.left_line if share is not None else "")
         for verb, made in self.buttons.items():
-            allow(made, state.why_not(verb))
+            made.allow(state.why_not(verb))
         resumable = not state.why_not("resume")
         show_if(self.buttons["resume"], when=resumable)
         show_if(self.buttons["pause"], when=not resumable)
         show_if(self.buttons["start"], when=not state.busy)
-        allow(self.go_on, state.why_not("start") if state.busy else "")
+        self.go_on.allow(state.why_not("start") if state.busy else "")
         self.figures.show(state.figures)
         self.problem.show(state.problem, "error")
 

@@ -27,7 +27,7 @@ class PanelView:
     def __init__(self, bench: Bench, note: str = "") -> None:
         self.bench = bench
         self.desk = Desk(bench.ui)
-        self.style = ipywidgets.HTML(f"<style>{asset('canvas.css', 'panel.css')}</style>")
+        self.style = ipywidgets.HTML(f"<style>{asset('canvas.css', 'rows.css', 'panel.css')}</style>")
         self.style.add_class("iw-style")
         self.note = Words("iw-note-line")
         self._first_note = note
@@ -82,6 +82,6 @@ class PanelView:
         """Takes all of it from the page."""
         self.bench.status_changed.disconnect(self._show_status)
         for widget in all_within(self.widget):
-            for part in (getattr(widget, "style", None), widget.layout, widget):
+            for part in (getattr(widget, "style", None), getattr(widget, "layout", None), widget):
                 if isinstance(part, ipywidgets.Widget):
                     part.close()

@@ -20,6 +20,8 @@ WORDS: dict[Phase, tuple[str, Tone]] = {
     Phase.CLOSED: ("Closed", "quiet"),
 }
 
+UNDER_WAY = frozenset(WORDS[phase][0] for phase in (Phase.PREPARING, Phase.TRAINING, Phase.PAUSED, Phase.STOPPING))
+
 
 @dataclass(frozen=True)
 class Status:
@@ -53,9 +55,11 @@ def status_after(status: Status, event: Event) -> Status:
             return replace(status, state=state, tone=tone, run=Path(event.run).name, training="")
         case Progress():
             left = f", {spoken_time(event.seconds_left)} left" if event.seconds_left == event.seconds_left else ""
+            # the last step's progress comes after the news that training has ended
+            under_way = status.state in UNDER_WAY
             return replace(
                 status,
-                training=f"step {event.step:,} of {event.steps:,}{left}",
+                training=f"step {event.step:,} of {event.steps:,}{left}" if under_way else status.training,
                 device=event.device or status.device,
                 memory=spoken_bytes(event.memory) or status.memory,
             )
