@@ -11,9 +11,9 @@ SPINS = "2000"
 def share_cores() -> None:
     """Lets torch's threads spin only briefly while they wait for each other. Call before torch is imported.
 
-    A spinning thread holds the core that the thread it waits for may need, a sleeping one wakes late. Measured on two
-    cores, images per second of the digits recipe, alone and beside one busy program: by default 446 and 121, sleeping at
-    once 310 and 233, so 450 and 170. What the person has set stays. (libgomp's variables; others do not know them.)
+    A spinning thread holds the core that the thread it waits for may need; a sleeping one wakes late. Measured on two
+    cores, images per second of the digits recipe, alone and beside one busy program: by default 446 and 121, sleeping
+    at once 310 and 233, so 450 and 170. What the person has set stays. (libgomp's variable; others do not know it.)
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)

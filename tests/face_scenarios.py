@@ -16,7 +16,7 @@ from imagen_workbench.core.commands import LIVE, Draw, OpenModel, ShowData, Trai
 from imagen_workbench.core.events import Phase
 from imagen_workbench.core.runs.picture import read_recipe
 from imagen_workbench.core.worker import Worker
-from imagen_workbench.workbench.presenters.training import GROUPS
+from imagen_workbench.workbench.presenters.training_state import GROUPS
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -21,7 +21,7 @@ from imagen_workbench.core.extensions import catalogue, datasets, make_scheme, m
 from imagen_workbench.core.randomness import generator
 from imagen_workbench.core.recipe import Recipe
 from imagen_workbench.core.testing import ConditioningContract, DatasetContract, DenoiserContract
-from imagen_workbench.core.testing.contracts import Gaussian
+from imagen_workbench.core.testing.denoising import Gaussian
 from imagen_workbench.core.worker import Worker
 from imagen_workbench.core.worker.headless import events_of
 from imagen_workbench.plugins.conditioning.label import Label

@@ -14,7 +14,7 @@ from imagen_workbench.core.randomness import generator
 from imagen_workbench.core.sampling.guidance import ClassifierFree, conditioned
 from imagen_workbench.core.sampling.samplers import heun
 from imagen_workbench.core.schedule import karras
-from imagen_workbench.core.testing.contracts import last
+from imagen_workbench.core.testing.denoising import last
 
 LEVELS = karras(400, 0.002, 80.0)
 

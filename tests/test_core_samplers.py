@@ -22,7 +22,7 @@ from imagen_workbench.core.sampling.path import draw_path
 from imagen_workbench.core.sampling.samplers import SAMPLERS, Step, dpmpp_2m, euler, heun
 from imagen_workbench.core.schedule import karras
 from imagen_workbench.core.testing import SamplerContract
-from imagen_workbench.core.testing.contracts import Gaussian, last, order_of
+from imagen_workbench.core.testing.denoising import Gaussian, last, order_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -15,7 +15,8 @@ from imagen_workbench.workbench.presenters.drawing import DrawingPresenter
 from imagen_workbench.workbench.presenters.forms import options_form, recipe_form, text_of, value_of
 from imagen_workbench.workbench.presenters.numbers import short_count, spoken_bytes, spoken_time
 from imagen_workbench.workbench.presenters.status import Status, status_after
-from imagen_workbench.workbench.presenters.training import DATA_DELAY, GROUPS, TrainingPresenter
+from imagen_workbench.workbench.presenters.training import DATA_DELAY, TrainingPresenter
+from imagen_workbench.workbench.presenters.training_state import GROUPS
 from imagen_workbench.workbench.presenters.ui_thread import ManualThread, Sparing
 
 if TYPE_CHECKING:

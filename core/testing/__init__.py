@@ -14,7 +14,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .contracts import ConditioningContract, DatasetContract, DenoiserContract, SamplerContract
+    from .denoising import DenoiserContract, SamplerContract
+    from .plugins import ConditioningContract, DatasetContract
 
 __all__ = ["ConditioningContract", "DatasetContract", "DenoiserContract", "SamplerContract"]
 
@@ -22,6 +23,6 @@ __all__ = ["ConditioningContract", "DatasetContract", "DenoiserContract", "Sampl
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from . import contracts
+    from . import denoising, plugins
 
-    return getattr(contracts, name)
+    return getattr(denoising if name in ("DenoiserContract", "SamplerContract") else plugins, name)

@@ -8,7 +8,7 @@ from PySide6.QtCore import QPoint
 from PySide6.QtGui import QAction, QGuiApplication
 from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QMenu, QVBoxLayout, QWidget
 
-from ..presenters.drawing import DrawingPresenter, DrawingState
+from ..presenters.drawing import EACH, MOST_CHIPS, SAMPLER_NAMES, DrawingPresenter, DrawingState
 from . import theme
 from .canvas import ImageGrid
 from .chips import Chips
@@ -23,10 +23,7 @@ if TYPE_CHECKING:
     from ..presenters.status import Status
 
 FIRST = "The first pictures will be here in a moment."
-EACH = "each in turn"
-MOST_CHIPS = 12
 SIDE = 304
-SAMPLERS = (("heun", "Heun"), ("dpmpp-2m", "DPM-Solver++(2M)"), ("euler", "Euler"))
 
 
 class DrawPage(QWidget):
@@ -104,7 +101,7 @@ class DrawPage(QWidget):
             help="How many are drawn, up to 400.",
         )
         self.seed = SeedControl(name="seed", help=form["seed"].help)
-        self.sampler = ChoiceControl("Sampler", SAMPLERS, name="sampler", help=form["sampler"].help)
+        self.sampler = ChoiceControl("Sampler", SAMPLER_NAMES, name="sampler", help=form["sampler"].help)
         self.steps = NumberControl(
             "Steps", 1, 100, default=18, integer=True, logarithmic=True, name="steps", help=form["steps"].help
         )

@@ -13,7 +13,7 @@ from .parts import Button
 from .surfaces import Group
 
 if TYPE_CHECKING:
-    from ..presenters.training import TrainingState
+    from ..presenters.training_state import TrainingState
 
 LABELS, FIELD = 116, 106
 ControlRow = ChoiceControl | SwitchControl | TextControl

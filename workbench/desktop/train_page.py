@@ -17,7 +17,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from ..presenters.training import TrainingPresenter, TrainingState
+from ..presenters.training_state import TrainingState
 from . import theme
 from .canvas import Thumbnails
 from .controls import ChoiceControl
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from PySide6.QtGui import QAction, QResizeEvent
 
     from ..presenters.status import Status
+    from ..presenters.training import TrainingPresenter
 
 SIDE = 340
 UPPER = 306

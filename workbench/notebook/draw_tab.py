@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...core.errors import RecipeError
-from ..presenters.drawing import MOST_IMAGES, DrawingPresenter, DrawingState
+from ..presenters.drawing import EACH, MOST_CHIPS, MOST_IMAGES, SAMPLER_NAMES, DrawingPresenter, DrawingState
 from ..presenters.forms import FormField, value_of
 from .canvas import FilmStrip, ImageCanvas
 from .form import Form, Row
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
     from ..presenters.status import Status
 
-EACH = "each in turn"
-MOST_CHIPS = 12
-SAMPLERS = (("heun", "Heun"), ("dpmpp-2m", "DPM-Solver++(2M)"), ("euler", "Euler"))
 COUNT = FormField("count", "Images", "", "integer", minimum=1, maximum=MOST_IMAGES)
 NOTHING = np.zeros((0, 1, 1), np.uint8)
 
@@ -208,7 +205,7 @@ class DrawTab:
                 ("Model", (model, Row("model-facts", "words"))),
                 *((("Condition", (condition,)),) if choices else ()),
                 ("Start", (count, Row("seed", "seed", "Seed", form["seed"].help))),
-                ("Path", (Row("sampler", "choice", "Sampler", form["sampler"].help, choices=SAMPLERS), steps)),
+                ("Path", (Row("sampler", "choice", "Sampler", form["sampler"].help, choices=SAMPLER_NAMES), steps)),
                 ("Guidance", (guidance,)),
             )
         )

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..presenters.status import Status
-    from ..presenters.training import TrainingPresenter, TrainingState
+    from ..presenters.training import TrainingPresenter
+    from ..presenters.training_state import TrainingState
 
 COLUMN = 308
 """Pixels that thumbnails of the data may fill."""

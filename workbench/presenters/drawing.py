@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 
 FIRST_MODEL = "digits"
 MOST_IMAGES = 400
+MOST_CHIPS = 12
+"""More choices than these become a list that is searched."""
+EACH = "each in turn"
+SAMPLER_NAMES = (("heun", "Heun"), ("dpmpp-2m", "DPM-Solver++(2M)"), ("euler", "Euler"))
+"""(the recipe's name, the person's) in the order in which they are offered."""
 SETTINGS = ("sampler", "steps", "guidance", "seed", "sigma_min", "sigma_max", "rho", "churn", "ema")
 
 
