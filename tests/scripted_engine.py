@@ -152,7 +152,7 @@ class ScriptedTraining:
         self._engine.emit(Saved(self._command.ticket, self.run, self.step, f"{self.run}/checkpoints/{self.step:08d}"))
 
     def _row(self, step: int) -> None:
-        images = np.full((8, *SIZE, 1), 20 + step, np.uint8)
+        images = np.full((8, *SIZE, 1), (20 + step) % 256, np.uint8)
         self._engine.emit(SampleRow(self._command.ticket, self.run, step, images, CLASSES[:8]))
 
 

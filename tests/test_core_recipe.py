@@ -5,15 +5,17 @@ from __future__ import annotations
 import tomllib
 import types
 import typing
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from pydantic import BaseModel
 
 from imagen_workbench.core.errors import RecipeError
-from imagen_workbench.core.extensions import bundled_recipes, make_scheme, make_source
+from imagen_workbench.core.extensions import bundled_recipes, datasets, make_scheme, make_source
 from imagen_workbench.core.recipe import Recipe, Section, known_keys, parse_setting
 
 if typing.TYPE_CHECKING:
@@ -44,10 +46,15 @@ def faulty(values: dict[str, Any]) -> RecipeError:
 
 
 @pytest.mark.parametrize("name", sorted(bundled_recipes()))
-def test_bundled_recipes_are_whole(name: str) -> None:
+def test_bundled_recipes_are_whole(name: str, tmp_path: Path) -> None:
     recipe = Recipe.read(bundled_recipes()[name])
     assert recipe.name == name
     assert Recipe.from_toml(recipe.to_toml()) == recipe
+    if datasets()[recipe.data.source].loaded.needs_path:
+        Image.new("RGB", (8, 8)).save(tmp_path / "one.png")
+        (tmp_path / "class").mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / "class" / "two.png")
+        recipe = recipe.with_values({"data.path": str(tmp_path)})
     source = make_source(recipe)
     assert source.classes
     make_scheme(recipe, types.SimpleNamespace(classes=source.classes))  # type: ignore[arg-type]

@@ -295,7 +295,7 @@ def test_every_command_in_every_state_acts_or_says_why_not(kind: type[Command], 
         assert [line for line in bench.engine.log[len(log) :] if line.startswith(("draw", "look"))] == []
 
 
-@pytest.mark.parametrize("phase", [phase for phase in Phase if phase is not Phase.CLOSED])
+@pytest.mark.parametrize("phase", [phase for phase in Phase if phase not in (Phase.CLOSED, Phase.STOPPING)])
 def test_questions_are_answered_in_every_state(phase: Phase) -> None:
     """Looking at data, opening a model, drawing: none of it waits for training to end."""
     bench = bench_in(phase)
@@ -306,6 +306,14 @@ def test_questions_are_answered_in_every_state(phase: Phase) -> None:
     assert {(Catalogue, 11), (ModelOpened, 12), (Drawn, 13), (DataShown, 14)} <= answers
     assert not bench.engine.jobs or bench.job.done == place
     assert bench.phase is phase
+
+
+def test_who_stops_does_not_wait_for_draws() -> None:
+    bench = bench_in(Phase.STOPPING)
+    said = bench.post(Draw(13)).finish()
+    kinds = [type(event) for event in said]
+    assert kinds.index(Saved) < kinds.index(Drawn)
+    assert [event.ticket for event in said if isinstance(event, Drawn)] == [13]
 
 
 @pytest.mark.parametrize("phase", list(Phase))
@@ -552,13 +560,12 @@ def test_a_draw_that_cannot_even_be_closed_does_not_take_the_next_with_it() -> N
 
 
 def test_a_draw_that_cannot_be_closed_does_not_keep_the_worker_open() -> None:
-    bench = bench_in(Phase.STOPPING)
-    bench.post(Close(4))
-    bench.turn()
+    bench = bench_in(Phase.TRAINING)
     bench.post(Draw(5, "cannot close"))
     bench.turn()
     bench.post(Draw(6, "cannot close"))
-    said = bench.finish()
+    bench.turn()
+    said = bench.post(Close(7)).finish()
     assert bench.phase is Phase.CLOSED
     assert isinstance(said[-1], ClosedDown)
 

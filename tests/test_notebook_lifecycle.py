@@ -59,7 +59,6 @@ def scripted(model: str = "digits") -> Panel:
 
 
 def test_the_last_draw_is_at_hand(open_widgets: set[str], capfd: pytest.CaptureFixture[str]) -> None:
-    assert not open_widgets
     with scripted() as panel:
         assert panel.samples == [] or len(panel.samples) == 8
         until(panel, lambda: len(panel.samples) == 8)
