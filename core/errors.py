@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 
+def one_line(place: str, what: str, fix: str) -> str:
+    """ "place: what. Fix."; place and fix may be empty."""
+    line = f"{place}: {what}" if place else what
+    if not fix:
+        return f"{line}."
+    return f"{line}. {fix}" + ("" if fix.endswith("?") else ".")
+
+
 class WorkbenchError(Exception):
     """What went wrong, its place and its remedy, on one line when printed.
 
@@ -33,10 +41,7 @@ class WorkbenchError(Exception):
         return self.field or self.file or self.tensor
 
     def __str__(self) -> str:
-        line = f"{self.place}: {self.what}" if self.place else self.what
-        if not self.fix:
-            return f"{line}."
-        return f"{line}. {self.fix}" + ("" if self.fix.endswith("?") else ".")
+        return one_line(self.place, self.what, self.fix)
 
 
 class RecipeError(WorkbenchError):

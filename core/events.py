@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from .errors import one_line
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -83,11 +85,7 @@ class Failed(Kept):
     @property
     def line(self) -> str:
         """All of it on one line."""
-        place = self.field or self.file
-        line = f"{place}: {self.what}" if place else self.what
-        if not self.fix:
-            return f"{line}."
-        return f"{line}. {self.fix}" + ("" if self.fix.endswith("?") else ".")
+        return one_line(self.field or self.file, self.what, self.fix)
 
 
 @dataclass(frozen=True)
