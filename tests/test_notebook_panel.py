@@ -129,6 +129,13 @@ def test_draw_with_sliders_fields_and_keys(notebook: Notebook, tmp_path: Path) -
     write(notebook, "guidance", "2")
     page.wait_for_function("() => !document.querySelector('[data-key=guidance] .iw-error').textContent")
 
+    seed = row(notebook, "seed").locator("input")
+    before_seed = seed.input_value()
+    seed.select_text()
+    button(notebook, "Roll another seed").dispatch_event("click")  # a new value arrives while another is begun
+    page.wait_for_function("(at) => document.querySelector('[data-key=seed] input').value !== at", arg=before_seed)
+    assert seed.evaluate("(it) => it.selectionEnd - it.selectionStart") == len(seed.input_value()), "still all marked"
+
     row(notebook, "condition").get_by_role("radio", name="7").click()
     page.wait_for_selector(".iw-chip[value='7'][aria-checked='true']")
     page.locator(".iw-draw .iw-images canvas").press("End")
@@ -138,9 +145,8 @@ def test_draw_with_sliders_fields_and_keys(notebook: Notebook, tmp_path: Path) -
     target = tmp_path / "seven.png"
     write(notebook, "path", str(target))
     press(notebook, "Save picture")
-    page.wait_for_function(
-        "(name) => document.querySelector('.iw-problem').textContent.includes(name)", arg=target.name
-    )
+    page.wait_for_function("() => document.querySelector('.iw-draw .iw-problem').textContent")
+    assert page.locator(".iw-draw .iw-problem").inner_text() == f"Saved as {target}"
     with Image.open(target) as picture:
         assert "imagen-workbench" in picture.info
 

@@ -32,7 +32,10 @@ function field(tell, { right = false, type = "text" } = {}) {
     show(text) {
       const typing = document.activeElement === input && input.value !== shown;
       shown = text;
-      if (!typing && input.value !== text) input.value = text;
+      if (typing || input.value === text) return;
+      const marked = document.activeElement === input && input.selectionStart === 0 && input.selectionEnd === input.value.length;
+      input.value = text;
+      if (marked) input.select(); // whoever is about to type over all of it still does
     },
   };
 }
