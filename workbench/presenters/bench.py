@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ...core.worker import Worker
     from .ui_thread import UiThread
 
-PROGRESS_EVERY = 0.1
+PROGRESS_EVERY = 0.25
 """Seconds between two steps that are told to the panes."""
 
 
