@@ -7,7 +7,7 @@ A scheme has two halves. `prepare` turns an example into numbers on the CPU, is 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from .errors import RequestError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
     import numpy as np
 
     from .data.source import Example, Facts
@@ -26,10 +28,16 @@ if TYPE_CHECKING:
 class Condition:
     """What a denoiser is told about b images. Parts that a scheme does not use are None.
 
-    vector: [b n]; null: the same without the condition, for guidance and for dropout.
+    vector: [b n]; tokens: [b t n], with mask: [b t] bool, true where there is a token; image: [b c h w];
+    augmentation: [b k], how training images were changed, which is no condition: its zeros draw clean images;
+    null: the same without the condition, for guidance and for dropout.
     """
 
     vector: Tensor | None = None
+    tokens: Tensor | None = None
+    mask: Tensor | None = None
+    image: Tensor | None = None
+    augmentation: Tensor | None = None
     null: Condition | None = None
 
     def without(self) -> Condition:
@@ -41,29 +49,83 @@ class Condition:
     def drop(self, where: Tensor) -> Condition:
         """The condition, replaced by its null for the images where `where` [b] is true."""
         null = self.without()
-        mixed = {
-            each.name: torch.where(where.reshape(-1, *[1] * (part.ndim - 1)), getattr(null, each.name), part)
-            for each in fields(self)
-            if isinstance(part := getattr(self, each.name), Tensor)
-        }
-        return Condition(**mixed, null=null)
+
+        def mixed(name: str, part: Tensor) -> Tensor:
+            other = getattr(null, name)
+            return part if other is None else torch.where(where.reshape(-1, *[1] * (part.ndim - 1)), other, part)
+
+        return replace(self, **{name: mixed(name, part) for name, part in self.parts()})
+
+    def parts(self) -> Iterator[tuple[str, Tensor]]:
+        """(name, tensor) of the parts that are there; not the null's."""
+        for each in fields(self):
+            part = getattr(self, each.name)
+            if isinstance(part, Tensor):
+                yield each.name, part
 
     def to(self, device: torch.device) -> Condition:
-        return Condition(
-            None if self.vector is None else self.vector.to(device), None if self.null is None else self.null.to(device)
-        )
+        return self._each(lambda part: part.to(device))
 
     def __getitem__(self, which: slice) -> Condition:
-        return Condition(
-            None if self.vector is None else self.vector[which], None if self.null is None else self.null[which]
-        )
+        return self._each(lambda part: part[which])
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Condition:
+        parts = {name: change(part) for name, part in self.parts()}
+        return Condition(**parts, null=None if self.null is None else self.null._each(change))
 
     @staticmethod
-    def join(first: Condition, second: Condition) -> Condition:
-        """Both, one after the other, without nulls: for one pass through the network."""
-        if first.vector is None or second.vector is None:
-            return Condition()
-        return Condition(torch.cat([first.vector, second.vector]))
+    def join(conditions: Sequence[Condition]) -> Condition:
+        """All of them, one after the other, without nulls: for one pass through the network.
+
+        Parts that one of them lacks are left out.
+        """
+        shared = [
+            name for name, _ in conditions[0].parts() if all(getattr(each, name) is not None for each in conditions)
+        ]
+        return Condition(**{name: torch.cat([getattr(each, name) for each in conditions]) for name in shared})
+
+
+@dataclass(frozen=True)
+class Composition:
+    """Several conditions for the same b images, each with a weight per image: weights [k b].
+
+    Weights are those of Liu et al. 2022 (arXiv 2206.01714); a negative one keeps away.
+    """
+
+    terms: tuple[Condition, ...]
+    weights: Tensor
+
+    def without(self) -> Condition:
+        """The null condition. Raises RequestError where the scheme has none."""
+        return self.terms[0].without()
+
+    def to(self, device: torch.device) -> Composition:
+        return Composition(tuple(term.to(device) for term in self.terms), self.weights.to(device))
+
+    def __getitem__(self, which: slice) -> Composition:
+        return Composition(tuple(term[which] for term in self.terms), self.weights[:, which])
+
+
+def composed_texts(text: str, choices: Sequence[str] = ()) -> list[tuple[float, str]]:
+    """ "3 AND 5:-0.5" → [(1.0, "3"), (-0.5, "5")]; a text without AND, or one of the choices, is one term of weight 1.
+
+    Raises RequestError where a weight is no number.
+    """
+    if text in choices or " AND " not in text:
+        return [(1.0, text)]
+    terms: list[tuple[float, str]] = []
+    for part in text.split(" AND "):
+        name, colon, weight = part.strip().rpartition(":")
+        if not colon or part.strip() in choices:
+            terms.append((1.0, part.strip()))
+            continue
+        try:
+            terms.append((float(weight), name.strip()))
+        except ValueError as error:
+            raise RequestError(
+                f"{weight!r} in {part.strip()!r} is no weight", fix="Write for example 3 AND 5:0.5"
+            ) from error
+    return terms
 
 
 class NoOptions(BaseModel):
@@ -91,6 +153,16 @@ class ConditioningScheme(ABC):
     @abstractmethod
     def vector_width(self) -> int:
         """n of `Condition.vector`; 0 where the scheme gives none."""
+
+    @property
+    def token_width(self) -> int:
+        """n of `Condition.tokens`; 0 where the scheme gives none."""
+        return 0
+
+    @property
+    def image_channels(self) -> int:
+        """c of `Condition.image`; 0 where the scheme gives none."""
+        return 0
 
     @property
     def choices(self) -> tuple[str, ...]:

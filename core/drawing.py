@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from .conditioning import Composition, composed_texts
 from .errors import RequestError
 from .events import Drawn, Preview
 from .machine import described_device, environment_now, memory_held
 from .recipe import Sampling
-from .sampling.path import draw_path
+from .sampling.path import draw_path, levels_of, measured_levels
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
     from torch import Tensor
 
     from .commands import Draw
-    from .conditioning import ConditioningScheme
+    from .conditioning import Condition, ConditioningScheme
     from .denoisers.model import Weighted
     from .recipe import Recipe
     from .sampling.samplers import Step
@@ -72,14 +73,22 @@ def draw(
         raise RequestError(f"{request.count} images cannot be drawn", fix="Ask for at least one")
     asked = request.conditions or scheme.in_turn(max(indices) + 1)
     texts = tuple(asked[index % len(asked)] for index in indices)
-    prepared = np.stack([scheme.parse(text) for text in texts])
-    cond = weights.denoiser.encode(prepared, weights.device)
+    cond, labels = conditions_of(weights, texts)
     shape = (recipe.data.channels, *recipe.data.size)
-
-    film = _Film(settings, recipe, len(indices), kept=request.film)
     chunk = images_per_call(recipe.data.size)
     spans = [slice(start, start + chunk) for start in range(0, len(indices), chunk)]
-    paths = [draw_path(weights.denoiser, cond[span], shape, indices[span], settings, weights.device) for span in spans]
+    if settings.grid == "measured" and not settings.levels:
+        few = slice(0, min(chunk, len(indices)))
+        sigmas = yield from measured_levels(weights.denoiser, cond[few], shape, few.stop, settings, weights.device)
+        settings = settings.model_copy(update={"levels": tuple(sigmas[:-1].tolist())})
+    sigmas = levels_of(settings)
+    last = len(sigmas) - 1
+
+    film = _Film(last, recipe, len(indices), kept=request.film)
+    paths = [
+        draw_path(weights.denoiser, cond[span], shape, indices[span], settings, sigmas, weights.device)
+        for span in spans
+    ]
     steps: list[Step] = []
     while True:
         steps = []
@@ -88,15 +97,14 @@ def draw(
             if step is None:
                 raise RuntimeError("a sampler ended before its last level")
             steps.append(step)
-            last = step.index == settings.steps
-            if not last and len(steps) < len(paths):
+            if step.index < last and len(steps) < len(paths):
                 yield None
-        if steps[0].index == settings.steps:
+        if steps[0].index == last:
             break
         if not steps[0].trial:
             x0 = torch.cat([step.x0 for step in steps])
             film.take(steps[0], torch.cat([step.x for step in steps]), x0)
-            yield Preview(request.ticket, to_pixels(x0), steps[0].sigma, steps[0].index, settings.steps, steps[0].nfe)
+            yield Preview(request.ticket, to_pixels(x0), steps[0].sigma, steps[0].index, last, steps[0].nfe)
         else:
             yield None
 
@@ -107,7 +115,6 @@ def draw(
         )
     film.take(steps[0], x, x)
     arrays = x.float().clamp(-1, 1).cpu().numpy()
-    labels = tuple(scheme.label(each) for each in prepared)
     films = film.arrays()
     return Drawn(
         request.ticket,
@@ -122,19 +129,41 @@ def draw(
         seconds=time.perf_counter() - began,
         device=described_device(weights.device, None),
         memory=memory_held(),
-        recipe=picture_recipe(weights, request, indices, texts, chunk),
+        recipe=picture_recipe(weights, settings, indices, texts, chunk),
     )
 
 
+def conditions_of(weights: Weights, texts: Sequence[str]) -> tuple[Condition | Composition, tuple[int, ...]]:
+    """What the denoiser is told about images with these conditions, and their classes: -1 where there is none, or several.
+
+    Raises RequestError where a text cannot be used.
+    """
+    scheme = weights.scheme
+    composed = [composed_texts(text, scheme.choices) for text in texts]
+    most = max(len(terms) for terms in composed)
+    # an image with fewer terms than others gets its first one again, with weight 0
+    padded = [[*terms, *[(0.0, terms[0][1])] * (most - len(terms))] for terms in composed]
+    prepared = [np.stack([scheme.parse(terms[k][1]) for terms in padded]) for k in range(most)]
+    encoded = [weights.denoiser.encode(each, weights.device) for each in prepared]
+    labels = tuple(
+        scheme.label(each) if len(terms) == 1 else -1 for terms, each in zip(composed, prepared[0], strict=True)
+    )
+    plain = most == 1 and all(terms[0][0] == 1 for terms in composed)
+    if plain:
+        return encoded[0], labels
+    table = torch.tensor([[terms[k][0] for terms in padded] for k in range(most)], device=weights.device)
+    return Composition(tuple(encoded), table), labels
+
+
 def picture_recipe(
-    weights: Weights, request: Draw, indices: tuple[int, ...], texts: tuple[str, ...], chunk: int
+    weights: Weights, settings: Sampling, indices: tuple[int, ...], texts: tuple[str, ...], chunk: int
 ) -> dict[str, Any]:
     """Everything that makes the draw again: what a PNG of ours carries."""
     return {
         "version": 1,
         "model": {"reference": weights.reference, "name": weights.name, "hash": weights.hash, "step": weights.step},
         "ema": weights.ema,
-        "sampling": request.sampling.model_dump(mode="json", exclude_none=True),
+        "sampling": settings.model_dump(mode="json", exclude_none=True),
         "conditions": list(texts),
         "indices": list(indices),
         "batch_layout": {"images_per_call": chunk},
@@ -150,10 +179,10 @@ def to_pixels(x: Tensor) -> np.ndarray:
 class _Film:
     """x_t and x̂_0 of every step, in view: x_t scaled to the data's spread at every level."""
 
-    def __init__(self, settings: Sampling, recipe: Recipe, count: int, *, kept: bool) -> None:
+    def __init__(self, last: int, recipe: Recipe, count: int, *, kept: bool) -> None:
         frame = count * recipe.data.channels * recipe.data.size[0] * recipe.data.size[1]
-        self._stride = max(1, -(-2 * frame * (settings.steps + 1) // FILM_BYTES))
-        self._last = settings.steps
+        self._stride = max(1, -(-2 * frame * (last + 1) // FILM_BYTES))
+        self._last = last
         self._kept = kept
         self._spread = recipe.model.sigma_data
         self._x: list[np.ndarray] = []

@@ -66,7 +66,8 @@ class Model:
         """The EMA length that draws: None is the recipe's own. Raises ModelError where the model has not that one."""
         lengths = sorted(self.weights, reverse=True)
         if length is None:
-            return lengths[0]
+            first = self.recipe.training.emas[0]
+            return min(lengths, key=lambda known: abs(known - first))
         near = min(lengths, key=lambda known: abs(known - length))
         if abs(near - length) > 5e-4:
             known = ", ".join(f"{each:g}" for each in lengths)

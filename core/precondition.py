@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from .schedule import family
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from .conditioning import Condition
+
+Prediction = Literal["F", "eps", "v", "x0", "velocity"]
 
 
 class Denoiser(Protocol):
@@ -19,9 +24,9 @@ class Denoiser(Protocol):
 
 
 class Network(Protocol):
-    """F(c_in x; c_noise, vector): what an EDM-preconditioned denoiser holds."""
+    """What a preconditioned denoiser holds: scaled images [b c h w], noise labels [b], conditions → prediction."""
 
-    def __call__(self, x: Tensor, noise: Tensor, vector: Tensor | None) -> Tensor: ...
+    def __call__(self, x: Tensor, noise: Tensor, cond: Condition | None) -> Tensor: ...
 
 
 def per_image(values: Tensor, x: Tensor) -> Tensor:
@@ -29,18 +34,58 @@ def per_image(values: Tensor, x: Tensor) -> Tensor:
     return values.reshape(-1, *[1] * (x.ndim - 1)) if values.ndim else values
 
 
-def edm_coefficients(sigma: Tensor, sigma_data: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """c_skip, c_out, c_in, c_noise at sigma (Karras et al. 2022, Table 1), each shaped like sigma."""
-    total = sigma**2 + sigma_data**2
-    return sigma_data**2 / total, sigma * sigma_data / total.sqrt(), total.rsqrt(), sigma.log() / 4
+@dataclass(frozen=True)
+class Preconditioning:
+    """What the network sees of x and sigma, and how D follows from what it gives.
 
-
-def edm(network: Network, sigma_data: float, x: Tensor, sigma: Tensor, vector: Tensor | None) -> Tensor:
-    """D(x; sigma) = c_skip x + c_out F(c_in x; c_noise, vector) (Eq. 7).
-
-    The network may compute in a shorter number format; the sum is made in x's own.
+    prediction: F of EDM, the noise eps, v = alpha eps - beta x0 (Salimans & Ho 2022), x0, or the flow's velocity
+    n - x0. schedule: edm (Karras et al. 2022, Table 1), or a family whose own scaling and time the network sees.
     """
-    sigma = sigma.expand(x.shape[0]).to(x.dtype)
-    skip, out, scale, noise = (per_image(each, x) for each in edm_coefficients(sigma, sigma_data))
-    prediction = network(scale * x, noise.reshape(-1), vector)
-    return skip * x + out * prediction.to(x.dtype)
+
+    prediction: Prediction = "F"
+    schedule: str = "edm"
+    shift: float = 1.0
+    sigma_data: float = 0.5
+
+    def output(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """c_skip and c_out of D = c_skip x + c_out prediction (Eq. 7), each shaped like sigma.
+
+        All predictions that are made from one (x0, n) give the same D.
+        """
+        one, data = sigma.new_ones(()), self.sigma_data
+        match self.prediction:
+            case "F":
+                total = sigma**2 + data**2
+                return data**2 / total, sigma * data / total.sqrt()
+            case "eps":
+                return one.expand_as(sigma), -sigma
+            case "v":
+                return 1 / (1 + sigma**2), -sigma * (1 + sigma**2).rsqrt()
+            case "x0":
+                return (0 * one).expand_as(sigma), one.expand_as(sigma)
+            case "velocity":
+                return 1 / (1 + sigma), -sigma / (1 + sigma)
+
+    def input(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """c_in, and the label of the noise level that the network sees; each shaped like sigma.
+
+        EDM: 1 / sqrt(sigma² + sigma_data²) and ln(sigma) / 4. A family: its alpha and 4 t - 2, so that its time
+        in [0, 1] covers the range of ln(sigma) / 4, which the network's embedding is made for.
+        """
+        if self.schedule == "edm":
+            return (sigma**2 + self.sigma_data**2).rsqrt(), sigma.log() / 4
+        levels = family(self.schedule, self.shift)
+        return levels.scale(sigma), 4 * levels.time(sigma) - 2
+
+    def denoise(self, network: Network, x: Tensor, sigma: Tensor, cond: Condition | None) -> Tensor:
+        """D(x; sigma, cond). The network may compute in a shorter number format; the sum is made in x's own."""
+        sigma = sigma.expand(x.shape[0]).to(x.dtype)
+        skip, out = (per_image(each, x) for each in self.output(sigma))
+        scale, label = self.input(sigma)
+        prediction = network(per_image(scale, x) * x, label, cond)
+        return skip * x + out * prediction.to(x.dtype)
+
+    def target(self, x: Tensor, x0: Tensor, sigma: Tensor) -> Tensor:
+        """What the network should give for a noisy x of a clean x0: the other way round."""
+        skip, out = (per_image(each, x) for each in self.output(sigma.expand(x.shape[0])))
+        return (x0 - skip * x) / out

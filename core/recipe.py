@@ -6,7 +6,7 @@ which the faces make their forms and the command line its messages.
 
 from __future__ import annotations
 
-import difflib
+import itertools
 import math
 import tomllib
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast
@@ -15,11 +15,13 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .errors import RecipeError
+from .faults import dotted_keys, explained, unknown_key
+from .migration import migrated
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-VERSION = 1
+VERSION = 2
 
 
 def setting(default: Any, label: str, help: str, *, unit: str = "", above: str = "", **limits: Any) -> Any:
@@ -43,7 +45,14 @@ class Data(Section):
     source: str = setting("digits", "Source", "Which dataset plugin the images come from.")
     path: str = setting("", "Folder", "Where the source reads from, for sources that read from a place.")
     size: tuple[Size, Size] = setting((28, 28), "Size", "Height and width that images are brought to.", unit="px")
-    channels: Literal[1, 3, 4] = setting(1, "Channels", "1 for grey, 3 for colour, 4 for colour with transparency.")
+    channels: int = setting(
+        1,
+        "Channels",
+        "1 for grey, 3 for colour, 4 for colour with transparency, or as many as the source's arrays have.",
+        ge=1,
+        le=64,
+    )
+    depth: Literal[8, 16] = setting(8, "Depth", "Bits that each value is kept with.", unit="bits")
     fit: Literal["crop", "pad", "stretch"] = setting(
         "crop",
         "Fit",
@@ -60,6 +69,13 @@ class Data(Section):
     )
     flip: bool = setting(
         default=False, label="Mirror", help="Images are mirrored left to right at random while training."
+    )
+    augment: float = setting(
+        0.0,
+        "Augmentation",
+        "Chance of each change of shape or place while training; the network is told of it, so samples stay clean.",
+        ge=0,
+        le=1,
     )
     options: dict[str, Any] = setting({}, "Options", "The source's own settings.")
 
@@ -83,8 +99,12 @@ class Conditioning(Section):
 
 
 class Network(Section):
-    network: Literal["unet"] = setting("unet", "Network", "The kind of denoiser.")
-    width: int = setting(48, "Width", "Channels at the finest level.", unit="channels", ge=8, le=1024)
+    network: Literal["unet", "transformer"] = setting(
+        "unet", "Network", "The kind of denoiser: convolutions on several sizes, or attention over patches."
+    )
+    width: int = setting(
+        48, "Width", "Channels at the finest level, or of a transformer's tokens.", unit="channels", ge=8, le=2048
+    )
     multipliers: tuple[Annotated[int, Field(ge=1, le=16)], ...] = setting(
         (1, 2), "Levels", "Width of each level as a multiple, from fine to coarse.", min_length=1, max_length=6
     )
@@ -94,8 +114,22 @@ class Network(Section):
     attention: tuple[Annotated[int, Field(ge=0, le=5)], ...] = setting(
         (1,), "Attention", "Levels that attend over the whole image; 0 is the finest.", max_length=6
     )
-    stem: Literal[1, 2, 4] = setting(
+    stem: Literal[1, 2, 4, 8] = setting(
         2, "Patch", "Pixels folded into channels before the first level; larger is faster and coarser.", unit="px"
+    )
+    depth: int = setting(8, "Depth", "Blocks of a transformer.", unit="blocks", ge=1, le=64)
+    prediction: Literal["F", "eps", "v", "x0", "velocity"] = setting(
+        "F", "Prediction", "What the network gives: EDM's F, the noise, v, the clean image, or the flow's velocity."
+    )
+    schedule: Literal["edm", "vp-linear", "cosine", "flow"] = setting(
+        "edm", "Schedule", "The family of noise levels whose scaling and time the network sees."
+    )
+    shift: float = setting(
+        1.0,
+        "Schedule shift",
+        "Multiplies the noise levels of the cosine and flow families; size / 64 suits large images.",
+        gt=0,
+        le=100,
     )
     dropout: float = setting(
         0.0, "Dropout", "Share of activations silenced while training; holds back copying.", ge=0, lt=1
@@ -143,15 +177,32 @@ class Training(Section):
     decay: float = setting(0.4, "Decay", "Share of the steps over which the rate falls to 0.", ge=0, le=1)
     weight_decay: float = setting(0.0, "Weight decay", "Pull of the weights towards 0.", ge=0, le=1)
     clip: float = setting(1.0, "Gradient clip", "Gradients longer than this are shortened to it.", gt=0)
-    ema: float = setting(
-        0.1,
-        "EMA length",
-        "Width of the weight average as a share of training (power-function profile).",
-        ge=0.01,
-        le=0.25,
+    emas: tuple[Annotated[float, Field(ge=0.01, le=0.25)], ...] = setting(
+        (0.05, 0.1),
+        "EMA lengths",
+        "Widths of the weight averages as shares of training; the first one draws, two give any other afterwards.",
+        min_length=1,
+        max_length=4,
+    )
+    noise: Literal["lognormal", "log-uniform", "schedule"] = setting(
+        "lognormal", "Noise levels", "How training spreads over σ; schedule takes the model's own family."
     )
     sigma_mean: float = setting(-1.2, "Noise mean", "Mean of ln σ over training (P_mean of EDM).", ge=-10, le=10)
     sigma_std: float = setting(1.2, "Noise spread", "Spread of ln σ over training (P_std of EDM).", gt=0, le=10)
+    sigma_min: float = setting(0.002, "Lowest noise", "Where log-uniform and schedule noise levels begin.", gt=0, le=10)
+    sigma_max: float = setting(
+        80.0, "Highest noise", "Where log-uniform and schedule noise levels end.", gt=0, le=100_000
+    )
+    weighting: Literal["edm", "simple", "min-snr", "soft-min-snr", "uncertainty"] = setting(
+        "edm", "Loss weight", "How much each noise level counts; uncertainty learns it (EDM2)."
+    )
+    snr_cap: float = setting(5.0, "SNR cap γ", "Where min-SNR stops to favour clean images.", gt=0, le=1000)
+    rollbacks: int = setting(
+        3, "Roll-backs", "Returns to the last saved state, with other noise, before a run gives up.", ge=0, le=100
+    )
+    compile: bool = setting(
+        default=False, label="Compile", help="Compiles the network first, where there is a compiler: slow start."
+    )
     checkpoint_every: int = setting(500, "Save every", "Steps between two saved states.", unit="steps", ge=1)
     preview_every: int = setting(
         150, "Samples every", "Steps between two rows of fixed-seed samples.", unit="steps", ge=1
@@ -168,11 +219,32 @@ class Training(Section):
     )
 
 
-class Sampling(Section):
-    sampler: Literal["euler", "heun", "dpmpp-2m"] = setting(
-        "heun", "Sampler", "How the path from noise to image is followed."
+class Finetune(Section):
+    """Where a run that continues another model came from."""
+
+    base: str = setting("", "Base", "The model whose weights this run starts from; empty starts from random ones.")
+    hash: str = setting("", "Base's hash", "Over the base's weights; filled in when the run begins.")
+    rate: float = setting(
+        0.3, "Rate", "Learning rate as a share of the recipe's; small steps keep what the base knows.", gt=0, le=1
     )
+
+
+class Sampling(Section):
+    sampler: Literal[
+        "euler",
+        "heun",
+        "dpmpp-2m",
+        "dpmpp-2m-sde",
+        "unipc",
+        "ddim",
+        "ddpm",
+        "langevin",
+        "predictor-corrector",
+    ] = setting("heun", "Sampler", "How the path from noise to image is followed.")
     steps: int = setting(18, "Steps", "Noise levels on the way; more is finer and slower.", ge=1, le=1000)
+    grid: Literal["karras", "exponential", "cosine", "flow", "measured"] = setting(
+        "karras", "Levels", "How the noise levels are spread; measured suits them to the model at hand."
+    )
     guidance: float = setting(
         1.5,
         "Strength w",
@@ -180,34 +252,78 @@ class Sampling(Section):
         ge=0,
         le=20,
     )
+    guidance_from: float = setting(
+        0.0, "Guided above", "Guidance acts on noise levels above this one.", unit="σ", ge=0, le=100_000
+    )
+    guidance_to: float = setting(
+        100_000.0, "Guided up to", "Guidance acts on noise levels up to this one.", unit="σ", gt=0, le=100_000
+    )
+    threshold: Literal["none", "static", "dynamic"] = setting(
+        "none", "Threshold", "Keeps each step's clean image in range: cut off, or scaled (Imagen)."
+    )
+    percentile: float = setting(
+        0.995, "Percentile", "Share of values that dynamic thresholding takes to be in range.", gt=0, le=1
+    )
+    density: float = setting(
+        0.5,
+        "Density",
+        "0.50 leaves the density as it is; higher draws smoother, more likely images.",
+        ge=0.01,
+        le=0.99,
+    )
+    temperature: float = setting(
+        1.0, "Temperature", "Scales the starting noise; below 1 draws closer to the mean image.", ge=0, le=2
+    )
     seed: int = setting(0, "Seed", "Decides the starting noise: same seed, same images.", ge=0, le=2**63 - 1)
     ema: float | None = setting(
         None, "EMA length", "Which weights draw: empty for the trained average, 0 for the raw weights.", ge=0, le=0.25
     )
     sigma_min: float = setting(0.002, "Lowest noise", "The last noise level before 0.", gt=0, le=10)
     sigma_max: float = setting(80.0, "Highest noise", "The noise level that images start from.", gt=0, le=100_000)
-    rho: float = setting(7.0, "Spacing ρ", "How strongly the levels crowd towards low noise.", ge=1, le=100)
+    rho: float = setting(7.0, "Spacing ρ", "How strongly Karras levels crowd towards low noise.", ge=1, le=100)
+    shift: float = setting(
+        1.0, "Shift", "Multiplies the levels of the cosine and flow grids within their range.", gt=0, le=100
+    )
+    levels: tuple[Annotated[float, Field(gt=0, le=100_000)], ...] = setting(
+        (), "Own levels", "Falling noise levels to use instead; 0 is added.", max_length=1000
+    )
     churn: float = setting(
         0.0, "Churn", "Fresh noise stirred in on the way (S_churn of EDM; Heun only).", ge=0, le=1000
+    )
+    eta: float = setting(
+        1.0, "Fresh noise η", "Share of each step's noise that is new (DDPM and SDE samplers); 0 is DDIM.", ge=0, le=1
+    )
+    corrections: int = setting(
+        1, "Corrections", "Langevin steps at each noise level (Langevin samplers).", ge=1, le=100
+    )
+    corrector_snr: float = setting(
+        0.16, "Correction ρ", "Size of a Langevin step: its noise against its pull.", gt=0, le=1
     )
 
     @model_validator(mode="after")
     def _falling(self) -> Self:
         if self.sigma_min >= self.sigma_max:
             raise ValueError(f"sigma_min: {self.sigma_min:g} is not below sigma_max, {self.sigma_max:g}; lower it")
+        if self.guidance_from >= self.guidance_to:
+            raise ValueError(
+                f"guidance_from: {self.guidance_from:g} is not below guidance_to, {self.guidance_to:g}; lower it"
+            )
+        if any(low >= high for high, low in itertools.pairwise(self.levels)):
+            raise ValueError("levels: they do not fall; give them from the noisiest down")
         return self
 
 
 class Recipe(Section):
     """Everything that decides a run. Same recipe, same machine, same weights."""
 
-    version: Literal[1] = VERSION
+    version: Literal[2] = VERSION
     name: str = Field(default="untitled", min_length=1, max_length=120, pattern=r"^[^/\\\x00]+$", title="Name")
     data: Data = Data()
     conditioning: Conditioning = Conditioning()
     model: Network = Network()
     training: Training = Training()
     sampling: Sampling = Sampling()
+    finetune: Finetune = Finetune()
 
     @classmethod
     def of(cls, tables: dict[str, Any], *, file: object = "") -> Recipe:
@@ -216,9 +332,9 @@ class Recipe(Section):
         Raises RecipeError naming the dotted key; an unknown key gets the nearest known one.
         """
         try:
-            return cls.model_validate(tables)
+            return cls.model_validate(migrated(tables))
         except ValidationError as error:
-            raise _explained(error, file) from error
+            raise explained(error, cls, file) from error
 
     @classmethod
     def from_toml(cls, text: str, *, file: object = "") -> Recipe:
@@ -253,7 +369,7 @@ class Recipe(Section):
             for parent in parents:
                 inside = table.get(parent)
                 if not isinstance(inside, dict):
-                    raise _unknown(key)
+                    raise unknown_key(key, Recipe)
                 table = cast("dict[str, Any]", inside)
             if value is None:
                 table.pop(leaf, None)
@@ -264,14 +380,12 @@ class Recipe(Section):
 
 def known_keys() -> list[str]:
     """All dotted keys of a recipe, in order (`training.steps`, …)."""
-    keys: list[str] = []
-    for name, info in Recipe.model_fields.items():
-        kind = info.annotation
-        if isinstance(kind, type) and issubclass(kind, Section):
-            keys += [f"{name}.{inner}" for inner in kind.model_fields]
-        else:
-            keys.append(name)
-    return keys
+    return dotted_keys(Recipe)
+
+
+def recipe_schema() -> dict[str, Any]:
+    """A recipe file's JSON schema (draft 2020-12), for editors and other programs."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Recipe.model_json_schema()}
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
@@ -287,70 +401,3 @@ def parse_setting(text: str) -> tuple[str, Any]:
         return key, tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         return key, value
-
-
-def _unknown(field: str) -> RecipeError:
-    """A key of the same name in another table is meant, or else the nearest; of tables, the nearest table."""
-    known = known_keys() if "." in field else list(Recipe.model_fields)
-    same = [key for key in known if key.rpartition(".")[2] == field.rpartition(".")[2]]
-    near = difflib.get_close_matches(field, same or known, n=1, cutoff=0.0 if same else 0.4)
-    fix = f"Did you mean {near[0]}?" if near else f"Known here: {', '.join(known)}"
-    return RecipeError("unknown key", field=field, fix=fix)
-
-
-def _explained(error: ValidationError, file: object) -> RecipeError:
-    """The first fault as one line: the dotted key, what is wrong, what to do."""
-    fault = error.errors()[0]
-    field = ".".join(str(part) for part in fault["loc"])
-    if fault["type"] == "extra_forbidden":
-        explained = _unknown(field)
-        explained.file = str(file) if file else ""
-        return explained
-    if fault["type"] == "value_error":
-        key, _, text = str(fault.get("ctx", {})["error"]).partition(": ")
-        what, _, fix = text.partition("; ")
-        return RecipeError(what, field=f"{field}.{key}" if field else key, file=file, fix=fix.capitalize())
-    what, fix = _in_words(fault, field)
-    return RecipeError(what, field=field, file=file, fix=fix)
-
-
-def _in_words(fault: Any, field: str) -> tuple[str, str]:
-    """What is wrong with a value, and what to give instead, from pydantic's account of it."""
-    got, kind, limits = _short(fault["input"]), fault["type"], fault.get("ctx", {})
-    default, above = _field_facts(field)
-    instead = f"; try {default}" if default else ""
-    if kind in ("less_than_equal", "less_than"):
-        bound = limits.get("le", limits.get("lt"))
-        most = f"At most {bound:g}" if kind == "less_than_equal" else f"Below {bound:g}"
-        return f"{got} is too large", (above or most) + (f". Try {default}" if above and default else instead)
-    if kind in ("greater_than_equal", "greater_than"):
-        bound = limits.get("ge", limits.get("gt"))
-        return f"{got} is too small", (
-            f"At least {bound:g}" if kind == "greater_than_equal" else f"Above {bound:g}"
-        ) + instead
-    if kind == "literal_error":
-        return f"{got} is not a choice", f"Choose from {limits['expected']}"
-    nouns = {"int": "a whole number", "float": "a number", "bool": "true or false", "string": "text", "tuple": "a list"}
-    for name, noun in nouns.items():
-        if kind.startswith(f"{name}_"):
-            return f"{got} is not {noun}", f"Give {noun}{instead}"
-    return f"{got} is refused", fault["msg"]
-
-
-def _field_facts(field: str) -> tuple[str, str]:
-    """A dotted field's default as text, and what happens above its limit; empty where there is no such field."""
-    section, _, leaf = field.partition(".")
-    holder = Recipe.model_fields.get(section)
-    kind = holder.annotation if holder else None
-    info = kind.model_fields.get(leaf) if isinstance(kind, type) and issubclass(kind, Section) else holder
-    if info is None:
-        return "", ""
-    default: Any = info.default
-    extra = cast("dict[str, Any]", info.json_schema_extra or {})
-    text = f"{default:g}" if isinstance(default, int | float) and not isinstance(default, bool) else ""
-    return text, str(extra.get("above", ""))
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"

@@ -364,7 +364,7 @@ class FaceScenarios:
         "training.batch": ("32", 32),
         "training.learning_rate": ("0.004", 0.004),
         "training.optimizer": ("adam", "adam"),
-        "training.ema": ("0.05", 0.05),
+        "training.emas": ("0.05, 0.2", [0.05, 0.2]),
         "training.checkpoint_every": ("11", 11),
         "training.preview_every": ("12", 12),
         "training.seed": ("13", 13),

@@ -38,7 +38,7 @@ def told(mean: float, spread: float, count: int, null: tuple[float, float] | Non
     def rows(pair: tuple[float, float]) -> Tensor:
         return torch.tensor([pair], dtype=torch.float64).expand(count, 2)
 
-    return Condition(rows((mean, spread)), None if null is None else Condition(rows(null)))
+    return Condition(rows((mean, spread)), null=None if null is None else Condition(rows(null)))
 
 
 def start(count: int, sigma: float = 80.0) -> Tensor:
@@ -146,7 +146,7 @@ def test_dropping_takes_the_null_where_it_is_told() -> None:
 
 def test_joining_is_one_after_the_other() -> None:
     cond = told(0.7, 0.4, 2, (0.1, 0.9))
-    joined = Condition.join(cond, cond.without())
+    joined = Condition.join([cond, cond.without()])
     assert joined.vector is not None
     assert joined.vector[:, 0].tolist() == [0.7, 0.7, 0.1, 0.1]
-    assert Condition.join(Condition(), Condition()).vector is None
+    assert Condition.join([Condition(), Condition()]).vector is None

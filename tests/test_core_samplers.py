@@ -15,11 +15,12 @@ from diffusers import (
 )
 from torch import Tensor
 
-from imagen_workbench.core.precondition import edm_coefficients
+from imagen_workbench.core.precondition import Preconditioning
 from imagen_workbench.core.randomness import ImageNoise, generator
 from imagen_workbench.core.recipe import Sampling
-from imagen_workbench.core.sampling.path import draw_path
-from imagen_workbench.core.sampling.samplers import SAMPLERS, Step, dpmpp_2m, euler, heun
+from imagen_workbench.core.sampling.path import SAMPLERS, draw_path, levels_of
+from imagen_workbench.core.sampling.samplers import Step, dpmpp_2m, euler, heun, unipc
+from imagen_workbench.core.sampling.stochastic import ddpm, dpmpp_2m_sde, langevin, predictor_corrector
 from imagen_workbench.core.schedule import karras
 from imagen_workbench.core.testing import SamplerContract
 from imagen_workbench.core.testing.denoising import Gaussian, last, order_of
@@ -43,8 +44,14 @@ class TestDpmpp2m(SamplerContract):
     order = 2
 
 
+class TestUniPC(SamplerContract):
+    sampler = staticmethod(unipc)
+    order = 3
+
+
 def test_every_sampler_of_the_recipe_is_under_contract() -> None:
-    assert {euler, heun, dpmpp_2m} == set(SAMPLERS.values())
+    under_contract = {euler, heun, dpmpp_2m, unipc, ddpm, dpmpp_2m_sde, langevin, predictor_corrector}
+    assert under_contract == set(SAMPLERS.values())
     assert set(SAMPLERS) == set(Sampling.model_json_schema()["properties"]["sampler"]["enum"])
 
 
@@ -184,7 +191,7 @@ def test_a_draw_may_be_split_anyhow(settings: dict[str, object]) -> None:
     data, chosen = Gaussian(0.1, 0.4), Sampling.model_validate({"steps": 7, "seed": 5, **settings})
 
     def drawn(indices: tuple[int, ...]) -> Tensor:
-        return last(draw_path(data, None, (1, 4, 4), indices, chosen, torch.device("cpu")))
+        return last(draw_path(data, None, (1, 4, 4), indices, chosen, levels_of(chosen), torch.device("cpu")))
 
     whole = drawn(tuple(range(6)))
     assert torch.equal(whole, torch.cat([drawn((0,)), drawn((1, 2)), drawn((3, 4, 5))]))
@@ -223,8 +230,7 @@ def _levels_of(scheduler: object) -> Tensor:
 
 def _edm_prediction(x: Tensor, x0: Tensor, sigma: Tensor) -> Tensor:
     """F from D, since these schedulers precondition themselves."""
-    skip, out, _, _ = edm_coefficients(sigma.to(x.dtype), 0.5)
-    return (x0 - skip * x) / out
+    return Preconditioning(sigma_data=0.5).target(x, x0, sigma.to(x.dtype))
 
 
 def _start(sigma: float) -> Tensor:

@@ -21,7 +21,7 @@ from imagen_workbench.core.denoisers.model import DenoisingModel, Weighted, buil
 from imagen_workbench.core.errors import ModelError, RunError
 from imagen_workbench.core.extensions import make_scheme
 from imagen_workbench.core.models import Model
-from imagen_workbench.core.precondition import edm
+from imagen_workbench.core.precondition import Preconditioning
 from imagen_workbench.core.randomness import generator
 from imagen_workbench.core.recipe import Recipe, Training
 from imagen_workbench.core.training.loop import BatchOrder, TrainingState, held_out_loss, to_unit, train
@@ -94,7 +94,9 @@ def test_the_first_loss_is_one_at_every_level(sigma_data: float) -> None:
     noise = torch.tensor([1.0, -1, 1, -1], dtype=torch.float64).reshape(1, 1, 2, 2).expand(25, 1, 2, 2)
 
     def zero(x: Tensor, sigma: Tensor, cond: Condition | None = None) -> Tensor:
-        return edm(lambda scaled, *_: torch.zeros_like(scaled), sigma_data, x, sigma, None)
+        return Preconditioning(sigma_data=sigma_data).denoise(
+            lambda scaled, *_: torch.zeros_like(scaled), x, sigma, None
+        )
 
     losses = denoising_loss(zero, x0, levels, noise, None, sigma_data)
     assert losses.tolist() == pytest.approx([1.0] * 25, abs=1e-9)

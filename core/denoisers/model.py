@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError
-from ..precondition import edm
+from ..precondition import Preconditioning
 from ..randomness import generator
 from .layers import initialise
 from .unet import UNet
@@ -28,16 +28,18 @@ class DenoisingModel(nn.Module):
 
     def __init__(self, recipe: Recipe, scheme: ConditioningScheme, autocast: torch.dtype | None = None) -> None:
         super().__init__()
-        self.sigma_data = recipe.model.sigma_data
+        settings = recipe.model
+        self.preconditioning = Preconditioning(
+            settings.prediction, settings.schedule, settings.shift, settings.sigma_data
+        )
         self.autocast = autocast
         self.encode: nn.Module = scheme.encoder()
         self.network: nn.Module = UNet(recipe.data.channels, recipe.data.size, scheme.vector_width, recipe.model)
 
     def forward(self, x: Tensor, sigma: Tensor, cond: Condition | None = None) -> Tensor:
         """x: [b c h w]; sigma: [b] or []; returns x̂_0 [b c h w]."""
-        vector = cond.vector if cond is not None else None
         with self._number_format(x.device):
-            return edm(self.network, self.sigma_data, x, sigma, vector)
+            return self.preconditioning.denoise(self.network, x, sigma, cond)
 
     def _number_format(self, device: torch.device) -> contextlib.AbstractContextManager[object]:
         # drawing keeps every digit: a short format would show as specks

@@ -29,6 +29,8 @@ from .layers import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ..conditioning import Condition
+
 
 class UNetSettings(Protocol):
     """What a U-Net's recipe says. Levels count from the largest picture (0) to the smallest."""
@@ -119,11 +121,11 @@ class UNet(nn.Module):
         self.modulate = Linear(embedding, 2 * widths[0], gain=0.0)
         self.out = Conv2d(widths[0], pixels, gain=0.0)
 
-    def forward(self, x: Tensor, noise: Tensor, vector: Tensor | None) -> Tensor:
-        """x: [b c h w], scaled by c_in; noise: [b] = ln(sigma) / 4; vector: [b n] or None -> F: [b c h w]."""
+    def forward(self, x: Tensor, noise: Tensor, cond: Condition | None) -> Tensor:
+        """x: [b c h w], scaled by c_in; noise: [b], the level's label; cond.vector: [b n] -> prediction [b c h w]."""
         embedding = self.noise(noise)
-        if self.vector is not None and vector is not None:
-            embedding = embedding + self.vector(vector)
+        if self.vector is not None and cond is not None and cond.vector is not None:
+            embedding = embedding + self.vector(cond.vector)
         embedding = F.silu(embedding)
 
         height, width = x.shape[-2:]

@@ -47,8 +47,11 @@ class TrainingState:
     @classmethod
     def begin(cls, model: DenoisingModel, recipe: Recipe) -> TrainingState:
         """The state before the first step; the average starts as the weights."""
-        weights = {name: tensor.detach().clone() for name, tensor in model.named_parameters()}
-        return cls(model, make_optimizer(model, recipe.training), {ema.name_of(recipe.training.ema): weights})
+        averages = {
+            ema.name_of(length): {name: tensor.detach().clone() for name, tensor in model.named_parameters()}
+            for length in recipe.training.emas
+        }
+        return cls(model, make_optimizer(model, recipe.training), averages)
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """All tensors, by file: `weights`, `ema-LENGTH`, `optimizer`."""
@@ -128,7 +131,12 @@ def train(state: TrainingState, data: Dataset, recipe: Recipe, device: torch.dev
             if cond.null is not None:
                 cond = cond.drop(dropped[part].to(device))
             losses = denoising_loss(
-                model, x0[part].to(device), sigma[part].to(device), noise[part].to(device), cond, model.sigma_data
+                model,
+                x0[part].to(device),
+                sigma[part].to(device),
+                noise[part].to(device),
+                cond,
+                recipe.model.sigma_data,
             )
             loss = losses.sum() / settings.batch
             loss.backward()

@@ -55,7 +55,7 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "training.batch",
             "training.learning_rate",
             "training.optimizer",
-            "training.ema",
+            "training.emas",
             "training.checkpoint_every",
             "training.preview_every",
             "training.seed",
@@ -166,7 +166,7 @@ class TrainingState:
     def seeds_line(self) -> str:
         """What the table of seeds shows, and how to walk it."""
         every = self.recipe.training.preview_every
-        return f"EMA {self.recipe.training.ema:.2f} · every {every:,} steps · ← → step, ↑ ↓ image"
+        return f"EMA {self.recipe.training.emas[0]:.2f} · every {every:,} steps · ← → step, ↑ ↓ image"
 
     @property
     def figures(self) -> tuple[tuple[str, str], ...]:
