@@ -134,7 +134,7 @@ def draw(
 
 
 def conditions_of(weights: Weights, texts: Sequence[str]) -> tuple[Condition | Composition, tuple[int, ...]]:
-    """What the denoiser is told about images with these conditions, and their classes: -1 where there is none, or several.
+    """What the denoiser is told about images with these conditions, and their classes: -1 for none, or several.
 
     Raises RequestError where a text cannot be used.
     """

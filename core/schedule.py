@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class VariancePreservingLinear:
-    """sigma(t) = sqrt(exp(½ β_d t² + β_min t) - 1): beta grows linearly (Song et al. 2021, arXiv 2011.13456, App. C)."""
+    """sigma(t) = sqrt(exp(½ β_d t² + β_min t) - 1): beta grows linearly in t (Song et al. 2021, arXiv 2011.13456)."""
 
     beta_d: float = 19.9
     beta_min: float = 0.1

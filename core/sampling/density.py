@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
@@ -125,7 +126,7 @@ def log_density(
 
     gained = torch.zeros(1 if exact else count, len(x), dtype=torch.float64, device=x.device)
     move, rate = yield from slope(x, levels[0])
-    for s, s_next in zip(levels[:-1], levels[1:], strict=True):
+    for s, s_next in pairwise(levels):
         h = math.log(s_next / s)
         # the first half of Heun's rule is made in sigma, where the path is nearly straight
         trial = x + (s_next - s) * move / s

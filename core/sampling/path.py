@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -125,7 +126,5 @@ def measured_levels(
             seen.append(step.x0)
         yield
     h = math.log(settings.sigma_max / settings.sigma_min) / (MEASURED_LEVELS - 1)
-    change = torch.stack(
-        [(after - before).square().mean().sqrt() for before, after in zip(seen, seen[1:], strict=False)]
-    )
+    change = torch.stack([(after - before).square().mean().sqrt() for before, after in pairwise(seen)])
     return even_in_work(settings.steps, sigmas[:-1], (change / h).sqrt().cpu())
