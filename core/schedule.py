@@ -32,8 +32,9 @@ class VariancePreservingLinear:
         return torch.expm1(0.5 * self.beta_d * t**2 + self.beta_min * t).sqrt()
 
     def time(self, sigma: Tensor) -> Tensor:
-        root = (self.beta_min**2 + 2 * self.beta_d * torch.log1p(sigma**2)).sqrt()
-        return (root - self.beta_min) / self.beta_d
+        grown = 2 * torch.log1p(sigma**2)
+        # the root of the quadratic that loses no digits at small sigma
+        return grown / (self.beta_min + (self.beta_min**2 + self.beta_d * grown).sqrt())
 
     def scale(self, sigma: Tensor) -> Tensor:
         """alpha: z = alpha x has unit variance for data of unit variance."""

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..errors import RequestError
 from ..precondition import per_image
-from .limits import density_limits
+from .limits import check_quantile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -37,38 +36,28 @@ class DensityGuided:
     quantile: float
 
     def bind(self, denoise: Guided, sigmas: Tensor) -> Guided:
-        """Raises RequestError where the images have too few values for this quantile on these levels."""
+        """The denoiser raises RequestError where images have too few values for this quantile on these levels."""
         levels = [level for level in sigmas.tolist() if level > 0]
         lowest, pull = levels[-1], NormalDist().inv_cdf(self.quantile)
 
         def guided(x: Tensor, sigma: Tensor, cond: Given = None) -> Tensor:
             x0 = denoise(x, sigma, cond)
-            level, d = float(sigma.reshape(-1)[0]), x[0].numel()
-            if pull == 0 or level <= lowest:
+            first, d = sigma.reshape(-1)[0], x[0].numel()
+            if pull == 0 or first <= lowest:  # in sigma's own number format
                 return x0
+            level = float(first)
             check_quantile(self.quantile, d, lowest, levels[0])
-            distance = (x - x0).flatten(1).square().sum(1)
+            distance = (x - x0).reshape(len(x), -1).square().sum(1)
             eta = 1 + math.sqrt(2 * d) * pull * level**2 / distance.clamp(min=1e-30)
-            eta = torch.where(distance < PLAIN_BELOW * d * level**2, torch.ones_like(eta), eta)
-            return x + per_image(eta, x) * (x0 - x)
+            near = distance < PLAIN_BELOW * d * level**2
+            return torch.where(per_image(near, x), x0, x + per_image(eta, x) * (x0 - x))
 
         return guided
 
 
-def check_quantile(quantile: float, dimension: int, sigma_min: float, sigma_max: float) -> None:
-    """Raises RequestError where the quantile is beyond `density_limits`."""
-    low, high = density_limits(dimension, sigma_min, sigma_max)
-    if not low <= quantile <= high:
-        raise RequestError(
-            f"{quantile:g} is beyond what images of {dimension:,} values bear on these noise levels",
-            field="sampling.density",
-            fix=f"Choose between {low:.2f} and {high:.2f}, or a narrower range of noise levels",
-        )
-
-
 # --- log-likelihood --------------------------------------------------------------------------------
 
-EXACT_BELOW = 65
+EXACT_UP_TO = 64
 """Up to so many values an image's trace is computed exactly, one product for each."""
 
 
@@ -76,7 +65,7 @@ EXACT_BELOW = 65
 class LogDensity:
     """ln p at level sigma_min of b images. nats: [b] float64; error: [b], the standard error of the trace's estimate.
 
-    An exact trace, and an estimate from one probe, has error 0 and NaN.
+    The error is 0 where the trace is exact, and NaN where one probe cannot tell it.
     """
 
     nats: Tensor
@@ -94,6 +83,7 @@ class LogDensity:
         return self.error / (self.dimension * math.log(2))
 
 
+@torch.no_grad()
 def log_density(
     denoise: Denoiser,
     x: Tensor,
@@ -104,13 +94,14 @@ def log_density(
 ) -> Generator[None, None, LogDensity]:
     """ln p(x) at level sigmas[-1], by the probability-flow ODE (Song et al. 2021, arXiv 2011.13456, Eq. 39).
 
-    ln p(x) = ln p_T(x_T) + ∫ (d - tr J) d ln sigma with J = ∂D/∂x (Heun's rule), p_T = N(0, sigma_data² + sigma_T²).
+    ln p(x) = ln p_T(x_T) + ∫ (d - tr J) d ln sigma with J = ∂D/∂x and p_T = N(0, sigma_data² + sigma_T²), by
+    the Runge-Kutta method of fourth order in ln sigma: four calls for each step between two levels.
     x: [b …] at level sigmas[-1]; sigmas: [n] falling, none of them 0. The trace is exact for few values, or else
     Hutchinson's v J v with `count` probes v of ±1, the same along the whole path: `probes(like)` gives them.
     Yields after every pass through the network and back.
     """
     d, levels = x[0].numel(), sigmas.flip(0).tolist()
-    exact = d < EXACT_BELOW
+    exact = d <= EXACT_UP_TO
     if exact:
         vectors = [unit.reshape(x.shape[1:]).expand_as(x) for unit in torch.eye(d, dtype=x.dtype, device=x.device)]
     elif probes is None:
@@ -118,24 +109,26 @@ def log_density(
     else:
         vectors = [probes(x) for _ in range(count)]
 
-    def slope(x: Tensor, sigma: float) -> Generator[None, None, tuple[Tensor, Tensor]]:
-        """dx/d ln sigma, and d - v J v for each probe: [probes b]; the exact trace has one row."""
-        x0, products = yield from _jacobian_products(denoise, x, sigma, vectors)
+    def slope(y: Tensor, sigma: float) -> Generator[None, None, tuple[Tensor, Tensor]]:
+        """dy/d ln sigma, and d - v J v for each probe: [probes b]; the exact trace has one row."""
+        scale = math.hypot(sigma, sigma_data)
+        x0, products = yield from _jacobian_products(denoise, scale * y, sigma, vectors)
         rows = torch.stack(products)
-        return x - x0, d - (rows.sum(0, keepdim=True) if exact else rows)
+        return (sigma_data / scale) ** 2 * y - x0 / scale, d - (rows.sum(0, keepdim=True) if exact else rows)
 
-    gained = torch.zeros(1 if exact else count, len(x), dtype=torch.float64, device=x.device)
-    move, rate = yield from slope(x, levels[0])
+    # y = x / sqrt(sigma² + sigma_data²) hardly moves, and not at all for data N(0, sigma_data²)
+    y = x / math.hypot(levels[0], sigma_data)
+    gained = torch.zeros(1 if exact else count, len(x), dtype=torch.float64)
     for s, s_next in pairwise(levels):
-        h = math.log(s_next / s)
-        # the first half of Heun's rule is made in sigma, where the path is nearly straight
-        trial = x + (s_next - s) * move / s
-        move_there, rate_there = yield from slope(trial, s_next)
-        x = x + (s_next - s) * (move / s + move_there / s_next) / 2
-        gained = gained + h * (rate.double() + rate_there.double()) / 2
-        move, rate = (yield from slope(x, s_next)) if s_next != levels[-1] else (move, rate)
+        h, between = math.log(s_next / s), math.sqrt(s * s_next)
+        move1, rate1 = yield from slope(y, s)
+        move2, rate2 = yield from slope(y + h / 2 * move1, between)
+        move3, rate3 = yield from slope(y + h / 2 * move2, between)
+        move4, rate4 = yield from slope(y + h * move3, s_next)
+        y = y + h / 6 * (move1 + 2 * move2 + 2 * move3 + move4)
+        gained += h / 6 * (rate1 + 2 * rate2 + 2 * rate3 + rate4).cpu().double()
     variance = sigma_data**2 + levels[-1] ** 2
-    prior = -x.double().flatten(1).square().sum(1) / (2 * variance) - d / 2 * math.log(2 * math.pi * variance)
+    prior = -y.cpu().double().reshape(len(x), -1).square().sum(1) / 2 - d / 2 * math.log(2 * math.pi * variance)
     nats = prior + gained.mean(0)
     if exact:
         return LogDensity(nats, torch.zeros_like(nats), d)
@@ -153,6 +146,6 @@ def _jacobian_products(
         x0 = denoise(watched, x.new_full((len(x),), sigma))
         for k, v in enumerate(vectors):
             (pulled,) = torch.autograd.grad(x0, watched, v, retain_graph=k + 1 < len(vectors))
-            products.append((pulled * v).flatten(1).sum(1).detach())
+            products.append((pulled * v).reshape(len(x), -1).sum(1))
     yield
     return x0.detach(), products

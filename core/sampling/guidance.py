@@ -24,6 +24,12 @@ class Guided(Protocol):
     def __call__(self, x: Tensor, sigma: Tensor, cond: Given = None) -> Tensor: ...
 
 
+class Guidance(Protocol):
+    """A frozen setting. What is bound belongs to one draw on the levels `sigmas`."""
+
+    def bind(self, denoise: Guided, sigmas: Tensor) -> Guided: ...
+
+
 @dataclass(frozen=True)
 class ClassifierFree:
     """D_w = D_null + w (D_cond - D_null) (Ho & Salimans 2022, arXiv 2207.12598).
@@ -54,14 +60,17 @@ class ClassifierFree:
         return guided
 
     def _composed(self, denoise: Denoiser, x: Tensor, sigma: Tensor, cond: Composition) -> Tensor:
-        *each, without = _together(denoise, x, sigma, [*cond.terms, cond.without()])
         w, weights = self._weight_at(sigma), cond.weights.to(x.dtype)
+        if w == 0:
+            return denoise(x, sigma, cond.without())
+        *each, without = _together(denoise, x, sigma, [*cond.terms, cond.without()])
         moved = sum(per_image(a, x) * (term - without) for a, term in zip(weights, each, strict=True))
         return without + w * moved
 
     def _weight_at(self, sigma: Tensor) -> float:
-        level = float(sigma.reshape(-1)[0])
-        return self.weight if self.above < level <= self.up_to else 1.0
+        # compared in sigma's own number format, so that a level given as an edge is at the edge
+        level = sigma.reshape(-1)[0]
+        return self.weight if level > self.above and level <= self.up_to else 1.0
 
 
 def _together(denoise: Denoiser, x: Tensor, sigma: Tensor, conditions: list[Condition]) -> tuple[Tensor, ...]:
@@ -85,7 +94,7 @@ class Thresholded:
             x0 = denoise(x, sigma, cond)
             if self.kind == "static":
                 return x0.clamp(-1, 1)
-            size = torch.quantile(x0.abs().flatten(1), self.percentile, dim=1).clamp(min=1)
+            size = torch.quantile(x0.abs().reshape(len(x0), -1), self.percentile, dim=1).clamp(min=1)
             limit = per_image(size, x0)
             return x0.clamp(-limit, limit) / limit
 

@@ -7,6 +7,7 @@ an image it has any shape [b …].
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -151,19 +152,19 @@ def unipc(
     x0 = denoise(x, x.new_full((len(x),), float(sigmas[0])))
     nfe += 1
     yield Step(x, x0, float(sigmas[0]), 0, nfe)
-    earlier: list[tuple[float, Tensor]] = []  # (sigma, D) of the levels before, the newest last
+    earlier: deque[tuple[float, Tensor]] = deque(maxlen=order - 1)  # (sigma, D) of the levels before
     for i, (s, s_next) in enumerate(pairwise(sigmas.tolist()), start=1):
         if s_next == 0:
             x = x0
             break
         h = math.log(s / s_next)
-        known = [(math.log(s / each) / h, x0_each) for each, x0_each in earlier[-(order - 1) :]] if order > 1 else []
+        known = [(math.log(s / each) / h, x0_each) for each, x0_each in earlier]
         plain = s_next / s * x + (1 - s_next / s) * x0
         x_predicted = plain - _unified(x0, known, h)
         x0_next = denoise(x_predicted, x.new_full((len(x),), s_next))
         nfe += 1
         x = plain - _unified(x0, [*known, (1.0, x0_next)], h)
-        earlier = [*earlier, (s, x0)][-order:]
+        earlier.append((s, x0))
         x0 = x0_next
         yield Step(x if i == len(sigmas) - 1 else x_predicted, x0, s_next, i, nfe)
     if float(sigmas[-1]) == 0:

@@ -37,9 +37,9 @@ def ddpm(
 
 
 def _ancestral(x: Tensor, x0: Tensor, s: float, s_next: float, eta: float, noise: Noise | None) -> Tensor:
-    up = min(s_next, eta * s_next * math.sqrt(1 - (s_next / s) ** 2))
-    down = math.sqrt(s_next**2 - up**2)
-    x = x + (down - s) * (x - x0) / s
+    up = eta * s_next * math.sqrt(1 - (s_next / s) ** 2)
+    r = math.sqrt(s_next**2 - up**2) / s
+    x = r * x + (1 - r) * x0
     return x + up * _fresh(noise, x) if up > 0 else x
 
 
@@ -135,7 +135,7 @@ def predictor_corrector(
 
 
 def _norm(x: Tensor) -> Tensor:
-    return x.flatten(1).norm(dim=1) if x.ndim > 1 else x.abs()
+    return x.reshape(len(x), -1).norm(dim=1)
 
 
 def _fresh(noise: Noise | None, like: Tensor) -> Tensor:

@@ -11,18 +11,43 @@ pytest finds the tests in the subclass; this package does not need pytest itself
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .denoising import DenoiserContract, SamplerContract
+    from .denoising import DenoiserContract
+    from .guidance import GuidanceContract
+    from .networks import NetworkContract
     from .plugins import ConditioningContract, DatasetContract
+    from .sampling import SamplerContract, StochasticSamplerContract
+    from .schedules import GridContract, ScheduleContract
 
-__all__ = ["ConditioningContract", "DatasetContract", "DenoiserContract", "SamplerContract"]
+__all__ = [
+    "ConditioningContract",
+    "DatasetContract",
+    "DenoiserContract",
+    "GridContract",
+    "GuidanceContract",
+    "NetworkContract",
+    "SamplerContract",
+    "ScheduleContract",
+    "StochasticSamplerContract",
+]
+
+_ROOMS = {
+    "ConditioningContract": "plugins",
+    "DatasetContract": "plugins",
+    "DenoiserContract": "denoising",
+    "GridContract": "schedules",
+    "GuidanceContract": "guidance",
+    "NetworkContract": "networks",
+    "SamplerContract": "sampling",
+    "ScheduleContract": "schedules",
+    "StochasticSamplerContract": "sampling",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in _ROOMS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from . import denoising, plugins
-
-    return getattr(denoising if name in ("DenoiserContract", "SamplerContract") else plugins, name)
+    return getattr(import_module(f".{_ROOMS[name]}", __name__), name)

@@ -78,18 +78,18 @@ class DatasetContract:
         assert told["fingerprint"] == source.fingerprint()
 
     def test_examples_are_images_or_say_why_not(self, tmp_path: Path) -> None:
-        """To grey and to colour, cut, padded and stretched; at least one can be used."""
+        """To grey and to colour, of 8 and 16 bits, cut, padded and stretched; at least one can be used."""
         source, usable = self.make_source(tmp_path), 0
         for index in self._indices(source):
-            for channels, fit in ((1, "crop"), (3, "pad"), (4, "stretch")):
-                settings = source.settings.model_copy(update={"channels": channels, "fit": fit, "size": (12, 20)})
+            for channels, depth, fit in ((1, 8, "crop"), (3, 8, "pad"), (4, 8, "stretch"), (3, 16, "crop")):
+                update = {"channels": channels, "depth": depth, "fit": fit, "size": (12, 20)}
                 try:
-                    pixels = to_pixels(source[index].image, settings)
+                    pixels = to_pixels(source[index].image, source.settings.model_copy(update=update))
                 except WorkbenchError as error:
                     assert error.what, "an example that cannot be used says why"
                 else:
                     assert pixels.shape == (channels, 12, 20)
-                    assert pixels.dtype == np.uint8
+                    assert pixels.dtype == (np.uint8 if depth == 8 else np.uint16)
                     usable += 1
         assert usable, "not one example can be used"
 
@@ -105,6 +105,7 @@ class DatasetContract:
         source = self.make_source(tmp_path)
         names = [source.name_of(index) for index in self._indices(source)]
         assert all(names)
+        assert all(name.isprintable() for name in names), "escape control characters and what is no text"
         assert len(set(names)) == len(names)
 
     def test_the_fingerprint_keeps_still(self, tmp_path: Path) -> None:
