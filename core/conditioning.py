@@ -6,6 +6,7 @@ A scheme has two halves. `prepare` turns an example into numbers on the CPU, is 
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -82,7 +83,9 @@ class Condition:
         shared = [
             name for name, _ in conditions[0].parts() if all(getattr(each, name) is not None for each in conditions)
         ]
-        return Condition(**{name: torch.cat([getattr(each, name) for each in conditions]) for name in shared})
+        return Condition(
+            **{name: torch.cat([getattr(each, name) for each in conditions]) for name in shared}, null=None
+        )
 
 
 @dataclass(frozen=True)
@@ -119,13 +122,18 @@ def composed_texts(text: str, choices: Sequence[str] = ()) -> list[tuple[float, 
         if not colon or part.strip() in choices:
             terms.append((1.0, part.strip()))
             continue
-        try:
-            terms.append((float(weight), name.strip()))
-        except ValueError as error:
-            raise RequestError(
-                f"{weight!r} in {part.strip()!r} is no weight", fix="Write for example 3 AND 5:0.5"
-            ) from error
+        terms.append((_weight(weight, part.strip()), name.strip()))
     return terms
+
+
+def _weight(text: str, part: str) -> float:
+    try:
+        weight = float(text)
+    except ValueError:
+        weight = math.nan
+    if not math.isfinite(weight):
+        raise RequestError(f"{text!r} in {part!r} is no weight", fix="Write for example 3 AND 5:0.5")
+    return weight
 
 
 class NoOptions(BaseModel):
@@ -183,6 +191,14 @@ class ConditioningScheme(ABC):
 
         Its parameters may be empty: `initialise` in core.denoisers fills what has a `reset(generator)`.
         """
+
+    def carried_over(self, name: str, tensor: Tensor, own: Tensor, before: Facts) -> Tensor:  # noqa: ARG002
+        """A base model's encoder tensor, fitted to this scheme's encoder when fine-tuning begins.
+
+        name: the tensor's, in the encoder; own: what it replaces; before: the base's facts. One of another shape than
+        `own` is refused with its name.
+        """
+        return tensor
 
     def label(self, prepared: np.ndarray) -> int:  # noqa: ARG002
         """A class number for tables and arrays, or -1."""

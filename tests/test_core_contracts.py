@@ -1,4 +1,4 @@
-"""The bundled plugins and denoisers, each under its kind's contract; and how broken plugins are fenced."""
+"""The bundled plugins, each under its kind's contract; and how broken plugins are fenced."""
 
 from __future__ import annotations
 
@@ -7,21 +7,17 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from imagen_workbench.core import extensions
 from imagen_workbench.core.commands import ReadCatalogue
-from imagen_workbench.core.conditioning import Condition, NoOptions
+from imagen_workbench.core.conditioning import NoOptions
 from imagen_workbench.core.data.source import Example, Facts, Source
-from imagen_workbench.core.denoisers.model import DenoisingModel, build_model
 from imagen_workbench.core.errors import PluginError, RecipeError
 from imagen_workbench.core.events import Catalogue
 from imagen_workbench.core.extensions import catalogue, datasets, make_scheme, make_source, schemes
-from imagen_workbench.core.randomness import generator
 from imagen_workbench.core.recipe import Recipe
-from imagen_workbench.core.testing import ConditioningContract, DatasetContract, DenoiserContract
-from imagen_workbench.core.testing.denoising import Gaussian
+from imagen_workbench.core.testing import ConditioningContract, DatasetContract
 from imagen_workbench.core.worker import Worker
 from imagen_workbench.core.worker.headless import events_of
 from imagen_workbench.plugins.conditioning.label import Label
@@ -86,9 +82,12 @@ class TestUnconditional(ConditioningContract):
 
 def test_every_bundled_plugin_is_under_contract() -> None:
     assert {name for name, plugin in datasets().items() if plugin.package == "imagen-workbench"} == {
+        "cifar10",
         "digits",
+        "fashion-mnist",
         "image-folder",
-    }
+        "mnist",
+    }, "the downloaded ones are under contract in test_plugins_well_known"
     assert {name for name, plugin in schemes().items() if plugin.package == "imagen-workbench"} == {"label", "none"}
 
 
@@ -98,74 +97,6 @@ def test_a_label_that_is_no_class_is_refused(label: int) -> None:
 
     with pytest.raises(DataError):
         Label(Label.Options(), CLASSES).prepare(Example(np.zeros((2, 2)), label))
-
-
-# --- denoisers ------------------------------------------------------------------------------------
-
-
-class TestGaussian(DenoiserContract):
-    shape = (3,)
-    dtype = torch.float64
-    tolerance = 0.0
-
-    def make_denoiser(self) -> Gaussian:
-        return Gaussian(torch.tensor([0.1, 0.2, 0.3]), 0.5)
-
-
-def stirred(recipe: Recipe, facts: Facts) -> DenoisingModel:
-    """A model whose every weight has been moved, so that nothing is zero by its beginning alone."""
-    model = build_model(recipe, make_scheme(recipe, facts)).eval()
-    random = generator(0, "stir")
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=random))
-    return model
-
-
-class TestUNet(DenoiserContract):
-    """Odd sizes, two levels, attention, dropout in the recipe, a class for each image."""
-
-    shape = (3, 11, 14)
-    recipe = Recipe.of(
-        {
-            "data": {"size": [11, 14], "channels": 3},
-            "model": {
-                "width": 16,
-                "multipliers": [1, 2],
-                "blocks": [1, 1],
-                "attention": [1],
-                "stem": 2,
-                "dropout": 0.3,
-            },
-            "conditioning": {"options": {"width": 8}},
-        }
-    )
-
-    def make_denoiser(self) -> DenoisingModel:
-        return stirred(self.recipe, CLASSES)
-
-    def make_condition(self, count: int) -> Condition:
-        return self.make_denoiser().encode(torch.arange(count) % 3)
-
-    def test_the_condition_is_heard(self) -> None:
-        denoise, x, sigma = self.make_denoiser(), torch.ones(2, *self.shape), torch.tensor([1.0, 1.0])
-        with torch.no_grad():
-            first, second = denoise(x, sigma, denoise.encode(torch.tensor([0, 1])))
-        assert not torch.allclose(first, second)
-
-
-class TestUnconditionalUNet(DenoiserContract):
-    shape = (1, 8, 8)
-    recipe = Recipe.of(
-        {
-            "data": {"size": [8, 8], "channels": 1},
-            "model": {"width": 8, "multipliers": [1], "blocks": [1], "attention": [0], "stem": 1},
-            "conditioning": {"scheme": "none"},
-        }
-    )
-
-    def make_denoiser(self) -> DenoisingModel:
-        return stirred(self.recipe, Facts())
 
 
 # --- broken plugins -------------------------------------------------------------------------------
@@ -207,7 +138,7 @@ def broken_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("broken_plugins")
 def test_a_broken_plugin_is_named_and_the_rest_work_on() -> None:
     listed = {facts.name: facts for facts in catalogue().datasets}
-    assert set(listed) == {"digits", "image-folder", "missing", "wrong"}
+    assert set(listed) == {"cifar10", "digits", "fashion-mnist", "image-folder", "missing", "mnist", "wrong"}
     assert "no_such_module_anywhere" in listed["missing"].error
     assert "no Source" in listed["wrong"].error
     assert not listed["digits"].error, "ours goes before another of its name"

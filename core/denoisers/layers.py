@@ -97,6 +97,23 @@ class GroupNorm(nn.Module):
         return F.group_norm(x, self.groups, self.weight, self.bias)
 
 
+class LayerNorm(nn.Module):
+    """Normalises each vector over its width (Ba et al. 2016). x: [... width], same out."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(width))
+        self.bias = nn.Parameter(torch.empty(width))
+
+    def reset(self, _generator: torch.Generator) -> None:
+        """Starts as the plain normalisation."""
+        nn.init.ones_(self.weight)
+        nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias)
+
+
 class Dropout(nn.Module):
     """Sets a share `p` of the values to zero in training, and scales up the rest by 1 / (1 - p).
 
@@ -117,49 +134,32 @@ class Dropout(nn.Module):
         return x * mask.div_(1.0 - self.p)
 
 
-class NoiseEmbedding(nn.Module):
-    """The noise level as a vector of waves. noise: [b] = ln(sigma) / 4 -> [b width].
+def frequencies(count: int, longest: float, shortest: float) -> Tensor:
+    """[count] angular frequencies, spaced geometrically: of periods from `longest` down to `shortest`."""
+    share = torch.arange(count, dtype=torch.float32) / max(1, count - 1)
+    return 2 * math.pi / longest * (longest / shortest) ** share
 
-    cos and sin of fixed, geometrically spaced frequencies: periods from 16 (longer than the whole
-    range of ln(sigma) / 4) down to 1/4 (one unit of ln sigma). Scaled by sqrt(2) to unit mean square.
+
+def waves(values: Tensor, frequencies: Tensor) -> Tensor:
+    """Numbers as vectors: cos and sin of each frequency, scaled by sqrt(2) to unit mean square. [n], [k] -> [n 2k]."""
+    angle = values.to(frequencies.dtype)[:, None] * frequencies
+    return math.sqrt(2.0) * torch.cat([angle.cos(), angle.sin()], dim=1)
+
+
+class NoiseEmbedding(nn.Module):
+    """The noise level as a vector of waves. noise: [b] = ln(sigma) / 4 -> [b width], for an even width.
+
+    Periods from 16 (longer than the whole range of ln(sigma) / 4) down to 1/4 (one unit of ln sigma).
     """
 
     frequencies: Tensor
 
     def __init__(self, width: int, longest: float = 16.0, shortest: float = 0.25) -> None:
         super().__init__()
-        half = width // 2
-        share = torch.arange(half, dtype=torch.float32) / max(1, half - 1)
-        frequencies = 2 * math.pi / longest * (longest / shortest) ** share
-        self.register_buffer("frequencies", frequencies, persistent=False)
+        self.register_buffer("frequencies", frequencies(width // 2, longest, shortest), persistent=False)
 
     def forward(self, noise: Tensor) -> Tensor:
-        angle = noise.float()[:, None] * self.frequencies
-        return math.sqrt(2.0) * torch.cat([angle.cos(), angle.sin()], dim=1)
-
-
-class SelfAttention(nn.Module):
-    """Every pixel looks at every pixel; the result is added. x: [b c h w], same out.
-
-    Queries and keys are normalised to unit mean square (cosine attention; Karras et al. 2024), so
-    logits cannot grow without bound. The output projection starts as zero.
-    """
-
-    def __init__(self, channels: int, head_width: int = 32) -> None:
-        super().__init__()
-        self.heads = max(1, channels // head_width)
-        if channels % self.heads:
-            raise ValueError(f"{channels} channels cannot be shared among {self.heads} heads")
-        self.norm = GroupNorm(channels)
-        self.qkv = Linear(channels, 3 * channels, bias=False)
-        self.out = Linear(channels, channels, gain=0.0)
-
-    def forward(self, x: Tensor) -> Tensor:
-        tokens = self.norm(x).flatten(2).transpose(1, 2)  # [b n c], n = h w
-        q, k, v = self.qkv(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # [b heads n c]
-        q, k = F.rms_norm(q, q.shape[-1:]), F.rms_norm(k, k.shape[-1:])
-        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)  # [b n c]
-        return x + self.out(mixed).transpose(1, 2).unflatten(2, x.shape[2:])
+        return waves(noise, self.frequencies)
 
 
 class ResidualBlock(nn.Module):
@@ -211,3 +211,11 @@ class Upsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.pixel_shuffle(self.conv(x), 2)
+
+
+def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
+    """Repeats the last row and column until height and width divide by `multiple`. x: [b c h w]."""
+    bottom, right = (-x.shape[-2] % multiple, -x.shape[-1] % multiple)
+    if bottom == 0 and right == 0:
+        return x
+    return F.pad(x, (0, right, 0, bottom), mode="replicate")

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
+import sys
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import ModelError
+from ..data.augment import AUGMENTATION_LABELS
+from ..errors import ModelError, RecipeError
 from ..precondition import Preconditioning
 from ..randomness import generator
+from .conditioned import Inputs
 from .layers import initialise
+from .transformer import PatchTransformer
 from .unet import UNet
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import numpy as np
 
@@ -34,18 +40,53 @@ class DenoisingModel(nn.Module):
         )
         self.autocast = autocast
         self.encode: nn.Module = scheme.encoder()
-        self.network: nn.Module = UNet(recipe.data.channels, recipe.data.size, scheme.vector_width, recipe.model)
+        self.network: nn.Module = make_network(recipe, scheme)
+        self._compiled: Callable[..., Tensor] | None = None
 
     def forward(self, x: Tensor, sigma: Tensor, cond: Condition | None = None) -> Tensor:
         """x: [b c h w]; sigma: [b] or []; returns x̂_0 [b c h w]."""
+        network = self._compiled if self._compiled is not None and self.training else self.network
         with self._number_format(x.device):
-            return self.preconditioning.denoise(self.network, x, sigma, cond)
+            return self.preconditioning.denoise(network, x, sigma, cond)
+
+    def compile_for_training(self) -> None:
+        """From the next training pass on, the network runs as torch.compile makes it; drawing goes on as before.
+
+        The tensors keep their names. Raises RecipeError where there is no C++ compiler.
+        """
+        require_compiler()
+        self._compiled = torch.compile(self.network.forward)
 
     def _number_format(self, device: torch.device) -> contextlib.AbstractContextManager[object]:
         # drawing keeps every digit: a short format would show as specks
         if self.autocast is None or not self.training:
             return contextlib.nullcontext()
         return torch.autocast(device.type, self.autocast)
+
+
+def make_network(recipe: Recipe, scheme: ConditioningScheme) -> nn.Module:
+    """The recipe's network, its parameters empty. Raises RecipeError where the settings do not go together."""
+    inputs = Inputs(
+        recipe.data.channels,
+        vector=scheme.vector_width,
+        tokens=scheme.token_width,
+        image=scheme.image_channels,
+        augmentation=AUGMENTATION_LABELS if recipe.data.augment > 0 else 0,
+    )
+    network = {"unet": UNet, "transformer": PatchTransformer}[recipe.model.network]
+    return network(inputs, recipe.model)
+
+
+def require_compiler() -> None:
+    """Raises RecipeError where torch.compile would not find its C++ compiler."""
+    usual = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
+    compiler = os.environ.get("CXX", usual)
+    if shutil.which(compiler) is None:
+        raise RecipeError(
+            f"compiling needs the C++ compiler {compiler}, which is not on this machine",
+            field="training.compile",
+            fix="Install it, or set training.compile to false",
+        )
 
 
 class Weighted:

@@ -12,8 +12,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-OUTER = frozenset({"stem", "out", "noise", "vector", "modulate", "encode"})
-"""Parts of a network whose matrices keep Adam: the first and last layer, embeddings, and modulation."""
+TOLD = frozenset({"encode", "noise", "vector", "augmentation", "pooled", "modulate"})
+"""Parts that read noise level and condition; Adam suits them, as it does embeddings."""
+OUTER = frozenset({"stem", "out"})
+"""The first and the last layer, which keep Adam, too; an attention has an `out` of its own."""
 
 
 class Muon(torch.optim.Optimizer):
@@ -40,21 +42,37 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002
         for group in self.param_groups:
             rate = group["lr"] * group["scale"]
-            update = self._orthogonal_update if group["matrices"] else self._adam_update
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                if group["weight_decay"]:
+            moving = [(each, each.grad) for each in group["params"] if each.grad is not None]
+            if group["weight_decay"]:
+                for parameter, _ in moving:
                     parameter.mul_(1 - rate * group["weight_decay"])
-                parameter.add_(update(parameter, parameter.grad, group), alpha=-rate)
+            updates = (
+                self._orthogonal_updates(moving, group) if group["matrices"] else self._adam_updates(moving, group)
+            )
+            for (parameter, _), update in zip(moving, updates, strict=True):
+                parameter.add_(update.view_as(parameter), alpha=-rate)
 
-    def _orthogonal_update(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> Tensor:
-        state, beta = self.state[parameter], group["momentum"]
+    def _orthogonal_updates(self, moving: list[tuple[Tensor, Tensor]], group: dict[str, Any]) -> list[Tensor]:
+        """Matrices of one shape are made orthogonal together."""
+        updates = [self._momentum_update(*each, group["momentum"]).flatten(1) for each in moving]
+        of_shape: dict[torch.Size, list[int]] = {}
+        for k, update in enumerate(updates):
+            of_shape.setdefault(update.shape, []).append(k)
+        for shape, which in of_shape.items():
+            made = orthogonal(torch.stack([updates[k] for k in which])).mul_(0.2 * math.sqrt(max(shape)))
+            for k, update in zip(which, made, strict=True):
+                updates[k] = update
+        return updates
+
+    def _momentum_update(self, parameter: Tensor, gradient: Tensor, beta: float) -> Tensor:
+        state = self.state[parameter]
         if not state:
             state["momentum"] = torch.zeros_like(parameter)
         momentum = state["momentum"].lerp_(gradient, 1 - beta)
-        update = orthogonal(gradient.lerp(momentum, beta).flatten(1))
-        return update.mul_(0.2 * math.sqrt(max(update.shape))).view_as(parameter)
+        return gradient.lerp(momentum, beta)
+
+    def _adam_updates(self, moving: list[tuple[Tensor, Tensor]], group: dict[str, Any]) -> list[Tensor]:
+        return [self._adam_update(*each, group) for each in moving]
 
     def _adam_update(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> Tensor:
         state, (beta1, beta2) = self.state[parameter], group["betas"]
@@ -69,18 +87,25 @@ class Muon(torch.optim.Optimizer):
         return state["mean"] / (1 - beta1**count) / spread
 
 
-def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
-    """The nearest (semi-)orthogonal matrix, roughly: singular values end between 0.68 and 1.13. [r c] → [r c].
+def orthogonal(matrices: Tensor, steps: int = 5) -> Tensor:
+    """The nearest (semi-)orthogonal matrices, roughly: singular values end between 0.68 and 1.13. [... r c] → same.
 
-    A quintic Newton-Schulz iteration, X <- a X + (b A + c A²) X with A = X Xᵀ, on the flatter side.
+    A quintic Newton-Schulz iteration, X <- Q X with Q = a + b A + c A² and A = X Xᵀ, on the flatter side. All Q are
+    polynomials of the first A and commute, so that the iteration runs on A alone, A <- Q A Q, and the product of all Q
+    meets X once: for a matrix much longer than high a fraction of the work.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.mT if tall else matrix
-    x = x / (x.norm() + 1e-7)
-    for _ in range(steps):
-        square = x @ x.mT
-        x = a * x + (b * square + c * (square @ square)) @ x
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.mT if tall else matrices
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    square = x @ x.mT
+    identity = torch.eye(square.shape[-1], dtype=x.dtype, device=x.device)
+    product = factor = a * identity + b * square + c * (square @ square)
+    for _ in range(steps - 1):
+        square = factor @ square @ factor
+        factor = a * identity + b * square + c * (square @ square)
+        product = factor @ product
+    x = product @ x
     return x.mT if tall else x
 
 
@@ -88,7 +113,11 @@ def groups_of(model: nn.Module, scale: float) -> list[dict[str, Any]]:
     """The matrices between the first and the last layer, at `scale` times the rate; and all the rest."""
     inside, rest = [], []
     for name, parameter in model.named_parameters():
-        parts = name.split(".")
-        outer = not OUTER.isdisjoint(parts[:-1]) and "attention" not in parts
-        (rest if outer or parameter.ndim < 2 else inside).append(parameter)
+        (inside if parameter.ndim >= 2 and is_inside(name) else rest).append(parameter)
     return [{"params": inside, "scale": scale, "matrices": True}, {"params": rest, "matrices": False}]
+
+
+def is_inside(name: str) -> bool:
+    """Whether a parameter belongs to the blocks of a network, and not to its first or last layer or what it is told."""
+    parts = set(name.split(".")[:-1])
+    return parts.isdisjoint(TOLD) and (parts.isdisjoint(OUTER) or "attention" in parts)
