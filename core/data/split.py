@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import DataError
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
-
-def content_hash(pixels: np.ndarray) -> str:
-    """SHA-256 of the decoded pixels."""
-    return hashlib.sha256(np.ascontiguousarray(pixels).tobytes()).hexdigest()
+def content_hash(pixels: np.ndarray) -> np.ndarray:
+    """[32] uint8: SHA-256 of the decoded pixels."""
+    return np.frombuffer(hashlib.sha256(np.ascontiguousarray(pixels).data).digest(), np.uint8)
 
 
 def held_out_count(total: int, validation: float) -> int:
@@ -30,11 +26,12 @@ def held_out_count(total: int, validation: float) -> int:
     return count
 
 
-def split(hashes: Sequence[str], validation: float) -> tuple[np.ndarray, np.ndarray]:
-    """(training, held out): indices into `hashes`; the first by hash are held out, exactly so many.
+def split(hashes: np.ndarray, validation: float) -> tuple[np.ndarray, np.ndarray]:
+    """hashes: [n 32] uint8 → (training, held out): int32 indices; the first by hash are held out, exactly so many.
 
     Both in order of hash, so that the folder's order does not decide the order of training either.
     """
-    order = np.asarray(sorted(range(len(hashes)), key=lambda index: (hashes[index], index)), np.int64)
+    keys = np.ascontiguousarray(hashes).view("S32").reshape(-1)
+    order = np.argsort(keys, kind="stable").astype(np.int32)
     count = held_out_count(len(hashes), validation)
     return order[count:], order[:count]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from functools import cached_property
 from pathlib import Path
 
@@ -10,9 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from imagen_workbench.core import DataError, Example, Source
 
+from .file_list import FileList
+
 SUFFIXES = {
-    ".avif", ".bmp", ".dib", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm",
-    ".tga", ".tif", ".tiff", ".webp",
+    b".avif", b".bmp", b".dib", b".gif", b".jfif", b".jp2", b".jpeg", b".jpg", b".npy", b".npz", b".pbm", b".pgm",
+    b".png", b".pnm", b".ppm", b".tga", b".tif", b".tiff", b".webp",
 }  # fmt: skip
 
 
@@ -37,57 +40,75 @@ class ImageFolder(Source):
     @cached_property
     def _root(self) -> Path:
         root = Path(self.settings.path).expanduser()
-        if not root.exists():
-            raise DataError("no such folder", file=root, fix="Check the path")
-        if not root.is_dir():
-            raise DataError("is not a folder", file=root, fix="Name the folder that the images are in")
+        try:
+            if not root.exists():
+                raise DataError("no such folder", file=root, fix="Check the path")
+            if not root.is_dir():
+                raise DataError("is not a folder", file=root, fix="Name the folder that the images are in")
+            os.scandir(root).close()
+        except OSError as error:
+            raise DataError(f"cannot be read: {error.strerror}", file=root, fix="Choose another folder") from error
         return root
 
     @cached_property
-    def _files(self) -> list[Path]:
-        found = [
-            path
-            for path in sorted(self._root.rglob("*"))
-            if path.suffix.lower() in SUFFIXES and path.is_file() and not self._skipped(path)
-        ]
-        if not found:
+    def _files(self) -> FileList:
+        found = FileList(self._root, self._is_image, self._is_shown)
+        if not len(found):
             raise DataError(
                 "no images are in this folder",
                 file=self._root,
-                fix="Images are files such as .png, .jpg, .webp or .tiff, here or in subfolders",
+                fix="Images are files such as .png, .jpg, .webp, .tiff or .npy, here or in subfolders",
             )
         return found
 
-    def _skipped(self, path: Path) -> bool:
-        return not self.options.hidden and any(part.startswith(".") for part in path.relative_to(self._root).parts)
+    def _is_image(self, name: bytes) -> bool:
+        return os.path.splitext(name)[1].lower() in SUFFIXES and self._is_shown(name)  # noqa: PTH122 - bytes
+
+    def _is_shown(self, name: bytes) -> bool:
+        return self.options.hidden or not name.startswith(b".")
+
+    @cached_property
+    def _class_of_folder(self) -> list[str]:
+        """Beside `FileList.folders`: the class, empty for the root itself."""
+        return [printable(folder.split(os.fsencode(os.sep))[0]) for folder in self._files.folders]
 
     @cached_property
     def _classes(self) -> tuple[str, ...]:
-        return tuple(sorted({name for path in self._files if (name := self._class_of(path))}))
-
-    def _class_of(self, path: Path) -> str:
-        parts = path.relative_to(self._root).parts
-        return parts[0] if len(parts) > 1 else ""
+        return tuple(sorted({name for name in self._class_of_folder if name}))
 
     @property
     def classes(self) -> tuple[str, ...]:
         return self._classes
 
+    @cached_property
+    def _label_of_folder(self) -> list[int | None]:
+        labels = {name: label for label, name in enumerate(self.classes)}
+        return [labels.get(name) for name in self._class_of_folder]
+
     def __len__(self) -> int:
         return len(self._files)
 
     def __getitem__(self, index: int) -> Example:
-        path = self._files[index]
-        name = self._class_of(path)
-        return Example(path, self._classes.index(name) if name else None, self.name_of(index))
+        path = Path(os.fsdecode(self._files.path(index)))
+        return Example(path, self._label_of_folder[self._files.folder_of(index)], self.name_of(index))
 
     def name_of(self, index: int) -> str:
-        return str(self._files[index].relative_to(self._root))
+        return printable(self._files.below_root(index))
 
     def fingerprint(self) -> str:
         """Of names, sizes and times of change: reading every file would take as long as decoding it."""
-        digest = hashlib.sha256(str(self._root.resolve()).encode())
-        for path in self._files:
-            stat = path.stat()
-            digest.update(f"{path.relative_to(self._root)}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
+        digest = hashlib.sha256(os.fsencode(self._root.resolve()))
+        for index in range(len(self)):
+            digest.update(self._files.below_root(index))
+            try:
+                stat = os.stat(self._files.path(index))  # noqa: PTH116 - bytes
+                digest.update(f"|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
+            except OSError:
+                digest.update(b"|\n")
         return digest.hexdigest()
+
+
+def printable(path: bytes) -> str:
+    """A name as it can be shown and written anywhere: control characters, and bytes that are no text, escaped."""
+    text = path.decode(errors="backslashreplace")
+    return "".join(part if part.isprintable() else part.encode("unicode_escape").decode() for part in text)
