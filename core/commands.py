@@ -62,7 +62,7 @@ class ShowData(Command):
 class Train(Command):
     """Trains in a run folder.
 
-    run: the folder; recipe: what to train, or None to take the folder's own.
+    run: the folder; recipe: what to train, or None to take the folder's own; its `finetune.base` is a MODEL.
     resume: continue the folder's run from its last good state, if it has one.
     minutes: training time instead of the recipe's steps; the step budget follows from measured steps.
     """

@@ -68,6 +68,20 @@ class Saved(Kept):
 
 
 @dataclass(frozen=True)
+class RolledBack(Kept):
+    """Training met numbers that are not finite, and went back to the state of `step`. reason: a clause."""
+
+    run: str = ""
+    step: int = 0
+    reason: str = ""
+
+    @property
+    def line(self) -> str:
+        """All of it on one line."""
+        return f"Went back to step {self.step:,}, and on with other noise: {self.reason}."
+
+
+@dataclass(frozen=True)
 class Failed(Kept):
     """A command could not be carried out. what, place, fix: as in WorkbenchError.
 
@@ -129,6 +143,11 @@ class ModelOpened(Kept):
     choices: tuple[str, ...] = ()
     conditional: bool = False
     emas: tuple[float, ...] = ()
+    """EMA lengths that it carries; 0 is the raw weights."""
+    ema: float = 0.0
+    """The one that draws unless another is asked for."""
+    any_ema: bool = False
+    """Whether any other length can be rebuilt."""
     sampling: dict[str, Any] = field(default_factory=dict[str, Any])
     """The recipe's own sampling settings: where the controls start."""
 
@@ -200,6 +219,17 @@ class Drawn(Latest):
     device: str = ""
     memory: int = 0
     recipe: dict[str, Any] = field(default_factory=dict[str, Any], compare=False)
+
+
+@dataclass(frozen=True)
+class Measured(Latest):
+    """How likely the images of a finished draw are under its model, each with its condition and without guidance.
+
+    bits: per value, of 256 grey levels, for the first images of the draw; error: their standard errors.
+    """
+
+    bits: tuple[float, ...] = ()
+    error: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

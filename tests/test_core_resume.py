@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 
 from imagen_workbench.core.commands import LIVE, Close, Command, Draw, OpenModel, Pause, Resume, Stop, Train
 from imagen_workbench.core.errors import RunError
@@ -26,19 +28,26 @@ from imagen_workbench.core.events import (
     PhaseChanged,
     Preview,
     Progress,
+    RolledBack,
     SampleRow,
     Saved,
 )
 from imagen_workbench.core.recipe import Recipe, Sampling
-from imagen_workbench.core.runs.checkpoint import checkpoints, load_newest
+from imagen_workbench.core.runs.checkpoint import checkpoints, load_newest, write_checkpoint
 from imagen_workbench.core.runs.folder import Run
 from imagen_workbench.core.runs.journal import Follower
 from imagen_workbench.core.runs.samples import read_rows
+from imagen_workbench.core.runs.snapshots import is_due, snapshots
+from imagen_workbench.core.training import loop
+from imagen_workbench.core.training.losses import denoising_error
 from imagen_workbench.core.worker import Worker
 from imagen_workbench.core.worker.headless import events_of, train
+from imagen_workbench.core.worker.training import TrainingRun
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from torch import Tensor
 
 PATIENCE = 120.0
 POLL = 0.02
@@ -105,7 +114,7 @@ def test_a_saved_state_is_what_its_hashes_say(trained_run: Run) -> None:
     checkpoint, groups, passed = loaded
     assert passed == []
     assert {name: weights_hash(group) for name, group in groups.items()} == checkpoint.facts["hashes"]
-    assert set(groups) == {"weights", "ema-0.100", "optimizer"}
+    assert set(groups) == {"weights", "ema-0.050", "ema-0.100", "optimizer"}
     assert checkpoint.facts["seen"] == 20 * 16
 
 
@@ -312,6 +321,153 @@ def test_minutes_become_a_budget_of_steps_that_a_resume_replays(tiny_recipe: Rec
     assert started["steps"] == 1
     assert not failures(driven(Worker(), Train(1, str(folder), resume=True)))
     assert [step for step, _ in losses(folder)] == [1]
+
+
+# --- numbers that are not finite ------------------------------------------------------------------
+
+
+@pytest.fixture
+def spoilt(monkeypatch: pytest.MonkeyPatch) -> Callable[[set[int]], None]:
+    """Given the numbers of passes in training, counted over this test: those get NaN for a loss."""
+    made = iter(range(1, 10_000))
+
+    def spoil(passes: set[int]) -> None:
+        def spoilt_error(*given: Any) -> Tensor:
+            found = denoising_error(*given)
+            return found * math.nan if next(made) in passes else found
+
+        monkeypatch.setattr(loop, "denoising_error", spoilt_error)
+
+    return spoil
+
+
+def rolled_back(said: list[Event]) -> list[int]:
+    return [event.step for event in said if isinstance(event, RolledBack)]
+
+
+def test_one_bad_step_is_left_out(tiny_recipe: Recipe, tmp_path: Path, spoilt: Callable[[set[int]], None]) -> None:
+    spoilt({2 * 5})  # the second chunk of step 5
+    said = driven(Worker(), Train(1, str(tmp_path / "run"), tiny_recipe))
+    assert not failures(said)
+    assert not rolled_back(said)
+    records = Run(tmp_path / "run").records()
+    assert [record["step"] for record in records if record["kind"] == "skipped"] == [5]
+    assert [record["step"] for record in records if record["kind"] == "step"] == [*range(1, 5), *range(6, 21)]
+    assert records[-1]["kind"] == "finished"
+
+
+def test_three_bad_steps_go_back_and_on_with_other_noise(
+    tiny_recipe: Recipe, trained_run: Run, tmp_path: Path, spoilt: Callable[[set[int]], None]
+) -> None:
+    """Back to step 10, and through steps 11 to 20 on another way; the journal tells each step once."""
+    spoilt({2 * 13, 2 * 14, 2 * 15})
+    folder = Run(tmp_path / "run")
+    said = driven(Worker(), Train(1, str(folder.path), tiny_recipe))
+    assert not failures(said)
+    assert rolled_back(said) == [10]
+    (event,) = [event for event in said if isinstance(event, RolledBack)]
+    assert "step 15" in event.reason
+    assert "step 10" in event.line
+    assert [event.finished for event in said if isinstance(event, PhaseChanged)][-1]
+    (record,) = [record for record in folder.records() if record["kind"] == "rolled_back"]
+    assert (record["step"], record["lost"], record["attempt"]) == (10, 5, 1)
+    told, before = losses(folder.path), losses(trained_run.path)
+    assert [step for step, _ in told] == list(range(1, 21))
+    assert told[:10] == before[:10]
+    assert not set(told[10:]) & set(before[10:])
+    assert [checkpoint.facts["attempt"] for checkpoint in checkpoints(folder.checkpoints)] == [1, 0]
+    assert [each.step for each in snapshots(folder.averages, 20)] == [step for step in range(1, 21) if is_due(step, 20)]
+
+
+@pytest.mark.parametrize("step", [10, 15])
+def test_continued_after_going_back_it_ends_with_the_same_bits(
+    tiny_recipe: Recipe, tmp_path: Path, spoilt: Callable[[set[int]], None], step: int
+) -> None:
+    """Lost after the roll-back, before or after the next saved state: the other noise is remembered."""
+    recipe = tiny_recipe.with_values({"training.checkpoint_every": 5, "training.steps": 16})
+    spoilt({2 * 14, 2 * 15, 2 * 16})  # nothing is saved at step 15 at first, in the middle of the trouble
+    straight = tmp_path / "straight"
+    said = driven(Worker(), Train(1, str(straight), recipe))
+    assert rolled_back(said) == [10]
+    broken = tmp_path / "broken"
+    shutil.copytree(straight, broken)
+    for checkpoint in checkpoints(Run(broken).checkpoints):
+        if checkpoint.step > step:
+            shutil.rmtree(checkpoint.path)
+    assert not failures(driven(Worker(), Train(1, str(broken), resume=True)))
+    assert final_hashes(broken) == final_hashes(straight)
+    assert losses(broken) == losses(straight)
+    assert checkpoints(Run(broken).checkpoints)[0].facts["attempt"] == 1
+
+
+def test_before_the_first_saved_state_it_goes_back_to_the_beginning(
+    tiny_recipe: Recipe, tmp_path: Path, spoilt: Callable[[set[int]], None]
+) -> None:
+    spoilt({2 * 4, 2 * 5, 2 * 6})
+    said = driven(Worker(), Train(1, str(tmp_path / "run"), tiny_recipe))
+    assert not failures(said)
+    assert rolled_back(said) == [0]
+    assert [step for step, _ in losses(tmp_path / "run")] == list(range(1, 21))
+
+
+@pytest.mark.parametrize(("most", "words"), [(2, "after 2 roll-backs"), (0, "in a row")])
+def test_what_no_going_back_helps_ends_with_a_word_of_advice(
+    tiny_recipe: Recipe, tmp_path: Path, spoilt: Callable[[set[int]], None], most: int, words: str
+) -> None:
+    """Images that always give NaN, for example: it does not try for ever, and keeps what it saved."""
+    spoilt(set(range(2 * 13, 10_000)))
+    folder = Run(tmp_path / "run")
+    recipe = tiny_recipe.with_values({"training.rollbacks": most})
+    said = driven(Worker(), Train(1, str(folder.path), recipe))
+    assert rolled_back(said) == [10] * most
+    (failed,) = failures(said)
+    assert failed.field == "training.learning_rate"
+    assert failed.fix
+    assert words in failed.what
+    assert [checkpoint.step for checkpoint in checkpoints(folder.checkpoints)] == [10]
+    (failed,) = failures(driven(Worker(), Train(1, str(folder.path), resume=True)))
+    assert failed.field == "training.learning_rate", "nor does it when it is continued"
+
+
+def test_weights_that_are_not_finite_are_not_saved(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    """Stopped with such weights, it keeps the state before."""
+    worker, folder = Worker(), Run(tmp_path / "run")
+
+    def answer(event: Event) -> Command | None:
+        if isinstance(event, Progress) and event.step == 12:
+            job = worker._job
+            assert isinstance(job, TrainingRun)
+            assert job._state is not None
+            next(job._state.model.parameters()).data.fill_(math.inf)
+            return Stop(2)
+        return None
+
+    (failed,) = failures(driven(worker, Train(1, str(folder.path), tiny_recipe), answer))
+    assert "not finite" in failed.what
+    assert [checkpoint.step for checkpoint in checkpoints(folder.checkpoints)] == [10]
+
+
+# --- what is kept ---------------------------------------------------------------------------------
+
+
+def test_the_newest_three_states_and_the_best_are_kept(tmp_path: Path) -> None:
+    losses_by_step = {1: 0.9, 2: 0.5, 3: None, 4: 0.6, 5: 0.7, 6: 0.8}
+    for step, loss in losses_by_step.items():
+        write_checkpoint(tmp_path, step, {"weights": {"w": torch.zeros(1)}}, {"held_out": loss})
+    assert [checkpoint.step for checkpoint in checkpoints(tmp_path)] == [6, 5, 4, 2]
+
+
+def test_a_stopped_and_continued_run_keeps_the_same_snapshots(
+    tiny_recipe: Recipe, trained_run: Run, tmp_path: Path
+) -> None:
+    folder = Run(tmp_path / "run")
+    driven(Worker(), Train(1, str(folder.path), tiny_recipe), stopping_after(4))
+    assert not failures(driven(Worker(), Train(1, str(folder.path), resume=True)))
+    kept, known = (snapshots(run.averages, 20) for run in (folder, trained_run))
+    assert len(kept) == 16
+    assert [(each.step, each.time, each.lengths, each.hash) for each in kept] == [
+        (each.step, each.time, each.lengths, each.hash) for each in known
+    ]
 
 
 # --- killed ---------------------------------------------------------------------------------------

@@ -16,20 +16,31 @@ from torch import Tensor
 from imagen_workbench.core.data.cache import Dataset
 from imagen_workbench.core.data.source import Facts
 from imagen_workbench.core.data.split import content_hash, split
-from imagen_workbench.core.denoisers.layers import Dropout
+from imagen_workbench.core.data.unit import to_unit
+from imagen_workbench.core.denoisers.layers import Dropout, initialise
 from imagen_workbench.core.denoisers.model import DenoisingModel, Weighted, build_model
-from imagen_workbench.core.errors import ModelError, RunError
+from imagen_workbench.core.errors import ModelError, RecipeError
 from imagen_workbench.core.extensions import make_scheme
 from imagen_workbench.core.models import Model
 from imagen_workbench.core.precondition import Preconditioning
 from imagen_workbench.core.randomness import generator
 from imagen_workbench.core.recipe import Recipe, Training
-from imagen_workbench.core.training.loop import BatchOrder, TrainingState, held_out_loss, to_unit, train
-from imagen_workbench.core.training.losses import BANDS, by_band, denoising_loss
+from imagen_workbench.core.training.batches import Batches, BatchOrder
+from imagen_workbench.core.training.held_out import held_out_loss
+from imagen_workbench.core.training.loop import train
+from imagen_workbench.core.training.losses import (
+    BANDS,
+    Uncertainty,
+    by_band,
+    denoising_loss,
+    loss_weight,
+    noise_levels,
+)
 from imagen_workbench.core.training.optimizers import learning_rate, load_state_tensors, state_tensors
+from imagen_workbench.core.training.state import Diverged, TrainingState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from imagen_workbench.core.conditioning import Condition
 
@@ -43,6 +54,7 @@ TOY = Recipe.of(
         "sampling": {"steps": 8},
     }
 )
+UNCERTAIN = TOY.with_values({"training.weighting": "uncertainty"})
 
 
 def toy(count: int = 80) -> Dataset:
@@ -52,7 +64,7 @@ def toy(count: int = 80) -> Dataset:
     pixels[labels == 0, :, :, :4] = 210
     pixels[labels == 1, :, :4, :] = 210
     pixels += np.random.default_rng(0).integers(0, 20, pixels.shape, np.uint8)
-    hashes = tuple(content_hash(image) for image in pixels)
+    hashes = np.stack([content_hash(image) for image in pixels])
     held_in, held_out = split(hashes, 16)
     return Dataset(pixels, labels, labels, held_in, held_out, hashes, ("",) * count, (), ("left", "top"))
 
@@ -139,6 +151,93 @@ def test_bands_part_every_level_once() -> None:
 
 def test_pixels_become_numbers_in_minus_one_to_one() -> None:
     assert to_unit(torch.tensor([0, 255], dtype=torch.uint8)).tolist() == [-1, 1]
+
+
+# --- the recipe's noise levels and weights ------------------------------------------------------------
+
+
+def levels(**settings: object) -> Tensor:
+    """Those of the recipe at 9 even quantiles."""
+    values = {f"training.{key}": value for key, value in settings.items() if key != "schedule"}
+    values |= {"model.schedule": settings["schedule"]} if "schedule" in settings else {}
+    return noise_levels(TOY.with_values(values))(torch.linspace(0.1, 0.9, 9, dtype=torch.float64))
+
+
+def test_noise_levels_are_the_recipes_quantiles() -> None:
+    """Closed forms: normal quantiles, a straight line in ln sigma, and t = u of the family's own time."""
+    u = torch.linspace(0.1, 0.9, 9, dtype=torch.float64)
+    normal = torch.distributions.Normal(-0.5, 2.0).icdf(u.float()).double()
+    assert torch.allclose(levels(sigma_mean=-0.5, sigma_std=2.0).log(), normal, atol=1e-5)
+    even = math.log(0.01) + u * math.log(10 / 0.01)
+    assert torch.allclose(levels(noise="log-uniform", sigma_min=0.01, sigma_max=10).log(), even)
+    flow = levels(noise="schedule", schedule="flow", sigma_min=1e-6, sigma_max=1e5)
+    assert torch.allclose(flow / (1 + flow), u, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        ({"noise": "schedule"}, "training.noise"),
+        ({"noise": "log-uniform", "sigma_min": 3, "sigma_max": 2}, "training.sigma_min"),
+    ],
+)
+def test_noise_levels_that_there_are_none_of_are_refused(settings: dict[str, object], field: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        levels(**settings)
+    assert caught.value.field == field
+    assert caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("weighting", "expected"),
+    [
+        ("edm", lambda sigma: (sigma**2 + 0.49) / (0.7 * sigma) ** 2),
+        ("simple", lambda sigma: sigma**-2),
+        ("min-snr", lambda sigma: (sigma**-2).clamp(max=3)),
+        ("soft-min-snr", lambda sigma: 1 / (sigma**2 + 0.49)),
+        ("uncertainty", lambda sigma: (sigma**2 + 0.49) / (0.7 * sigma) ** 2),
+    ],
+)
+def test_weights_are_the_recipes(weighting: str, expected: Callable[[Tensor], Tensor]) -> None:
+    sigma = torch.logspace(-2, 2, 9, dtype=torch.float64)
+    weight = loss_weight(TOY.with_values({"training.weighting": weighting, "training.snr_cap": 3}))
+    assert torch.allclose(weight(sigma), expected(sigma))
+
+
+def test_the_learned_uncertainty_finds_the_log_of_the_expected_loss() -> None:
+    """Losses of 0.2 and 1.8 times m(sigma), each as often: u -> ln m(sigma), and not the mean of their logs."""
+    head = Uncertainty()
+    initialise(head, generator(0, "head"))
+    optimizer = torch.optim.Adam(head.parameters(), lr=0.02)
+    sigma = torch.logspace(-1.5, 0.8, 200).repeat(2)
+    losses = (0.1 + sigma) * torch.tensor([0.2, 1.8]).repeat_interleave(200)
+    assert not head(sigma).any()
+    for _ in range(500):
+        optimizer.zero_grad()
+        head.objective(losses, sigma).mean().backward()
+        optimizer.step()
+    assert torch.allclose(head(sigma), (0.1 + sigma).log(), atol=0.05)
+    least = float(head.objective(losses, sigma).detach().mean())
+    assert least == pytest.approx(1 + float((0.1 + sigma).log().mean()), abs=1e-3)
+
+
+def test_an_uncertainty_that_is_zero_trains_as_edm_does() -> None:
+    """Its first step, where the head gives 0, is EDM's to the bit; and the loss that is told stays EDM's."""
+    plain, learned, data = begun(), begun(UNCERTAIN), toy()
+    assert run(plain, TOY, data, 1) == run(learned, UNCERTAIN, data, 1)
+    assert all(
+        torch.equal(one, other) for one, other in zip(plain.model.parameters(), learned.model.parameters(), strict=True)
+    )
+    assert learned.uncertainty is not None
+    assert learned.uncertainty.head.weight.any()
+
+
+def test_the_uncertainty_is_saved_beside_the_weights_and_in_no_average() -> None:
+    state = begun(UNCERTAIN)
+    run(state, UNCERTAIN, toy(), 2)
+    groups = state.tensors()
+    assert {"head.weight", "head.bias"} <= groups["uncertainty"].keys()
+    assert not any("head" in name.split(".")[0] for group in groups if group != "uncertainty" for name in groups[group])
 
 
 # --- learning rate and optimizer ------------------------------------------------------------------
@@ -360,33 +459,87 @@ def test_what_happens_between_two_passes_changes_nothing() -> None:
     assert digest(alone) == digest(disturbed)
 
 
-def test_a_loss_that_is_not_finite_ends_it_with_the_weights_as_they_were() -> None:
+def spoilt(state: TrainingState, steps: set[int]) -> None:
+    """Makes the model give NaN in these steps, counted over all that it makes."""
+    made = iter(range(1, 10_000))
+
+    def spoil(_module: torch.nn.Module, _given: object, found: Tensor) -> Tensor:
+        return found * math.nan if next(made) in steps else found
+
+    state.model.register_forward_hook(spoil)
+
+
+def test_a_step_without_a_finite_loss_is_skipped() -> None:
+    """The weights, averages and optimizer stay as they are; the counter goes on, to other images and noise."""
     state, data = begun(), toy()
+    spoilt(state, {3})
     run(state, TOY, data, 2)
-    before, seen = digest(state), state.seen
-    broken = dataclasses.replace(data, pixels=data.pixels.astype(np.float32) * np.float32(1e30))
-    with pytest.raises(RunError) as caught:
-        run(state, TOY, broken, 3)
+    before = digest(state)
+    (tick,) = [tick for tick in train(state, data, TOY, CPU, 3) if tick.whole]
+    assert (tick.step, tick.skipped) == (3, True)
+    assert (digest(state), state.seen, state.skipped) == (before, 3 * 16, 1)
+    (tick,) = [tick for tick in train(state, data, TOY, CPU, 4) if tick.whole]
+    assert not tick.skipped
+    assert (digest(state) == before, state.skipped) == (False, 0)
+
+
+def test_three_skipped_steps_in_a_row_end_it() -> None:
+    state, data = begun(), toy()
+    spoilt(state, {2, 3, 5, 6, 7})
+    with pytest.raises(Diverged) as caught:
+        run(state, TOY, data)
+    assert state.seen == 7 * 16
+    assert "up to step 7" in caught.value.what
     assert caught.value.field == "training.learning_rate"
-    assert "step 3" in caught.value.what
     assert caught.value.fix
-    assert digest(state) == before
-    assert state.seen == seen
+
+
+def test_weights_that_are_not_finite_end_it_before_they_are_saved() -> None:
+    """The gradient of the last step before is finite still; what becomes of the weights in it is not."""
+    state, data = begun(), toy()
+    recipe = TOY.with_values({"training.checkpoint_every": 4})
+    run(state, recipe, data, 3)
+    for group in state.optimizer.param_groups:
+        group["weight_decay"] = math.inf
+    with pytest.raises(Diverged, match="weights are not finite at step 4"):
+        run(state, recipe, data, 4)
+
+
+# --- how images were changed ----------------------------------------------------------------------
+
+
+def test_the_network_is_told_how_training_images_were_changed() -> None:
+    """The labels come with the images, chunk by chunk, whether their condition is dropped or not."""
+    told = []
+    recipe = TOY.with_values({"data.augment": 0.5, "training.micro_batch": 6, "conditioning.dropout": 0.5})
+    state, data = begun(recipe), toy()
+    state.model.register_forward_pre_hook(lambda _module, given: told.append(given[2].augmentation))
+    run(state, recipe, data, 1)
+    batch = Batches(data, recipe).at(0, 0)
+    assert batch.augmentation is not None
+    assert torch.equal(torch.cat(told), batch.augmentation)
+    assert batch.augmentation.any(1).float().mean() > 0.5
+    plain = Batches(data, TOY).at(0, 0)
+    assert plain.augmentation is None
+    assert torch.equal(plain.noise, batch.noise)
+    assert not torch.equal(plain.x0, batch.x0)
 
 
 # --- continuing -----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("weighting", ["edm", "uncertainty"])
 @pytest.mark.parametrize("at", [1, 3, 7])
-def test_it_goes_on_from_a_saved_state_as_if_it_had_not_stopped(at: int) -> None:
-    recipe, data = TOY.with_values({"training.steps": 9, "model.dropout": 0.2, "data.shift": 1}), toy()
+def test_it_goes_on_from_a_saved_state_as_if_it_had_not_stopped(at: int, weighting: str) -> None:
+    values = {"training.steps": 9, "model.dropout": 0.2, "data.shift": 1, "training.weighting": weighting}
+    recipe, data = TOY.with_values(values), toy()
     straight = begun(recipe)
     losses = run(straight, recipe, data)
     first = begun(recipe)
     run(first, recipe, data, at)
     kept = {name: {key: tensor.clone() for key, tensor in group.items()} for name, group in first.tensors().items()}
     second = begun(recipe.with_values({"training.seed": 99}))
-    second.load(kept, first.seen, first.attempt)
+    second.load(kept, first.counters())
     assert run(second, recipe, data) == losses[at:]
     assert digest(second) == digest(straight)
 

@@ -35,6 +35,7 @@ from imagen_workbench.core.events import (
     Event,
     Failed,
     Kept,
+    Measured,
     ModelOpened,
     Phase,
     PhaseChanged,
@@ -107,6 +108,8 @@ class FakeEngine:
     open_draws: list[int] = field(default_factory=list)
     open_looks: list[int] = field(default_factory=list)
     jobs: list[FakeJob] = field(default_factory=list)
+    measures: int = 0
+    """Turns that measuring a draw takes."""
 
     def note(self, what: str) -> None:
         self.log.append(what)
@@ -138,6 +141,13 @@ class FakeEngine:
             self.open_draws.remove(command.ticket)
             if command.model == "cannot close":
                 raise OSError("not even that")
+
+    def measure(self, command: Draw) -> Generator[None, None, None]:
+        for k in range(self.measures):
+            self.note(f"measure {command.ticket}.{k}")
+            yield
+        if self.measures:
+            self.emit(Measured(command.ticket, (3.0,)))
 
     def look_at_data(self, command: ShowData) -> Generator[None, None, None]:
         self.open_looks.append(command.ticket)
@@ -338,6 +348,7 @@ def test_a_draw_takes_one_turn_for_each_network_call() -> None:
         assert bench.engine.log == [f"draw 5.{k}" for k in range(call + 1)]
     said = bench.turn()
     assert [type(event) for event in said] == [Drawn]
+    assert not bench.turn(), "there was nothing to measure"
     assert not bench.worker.turn()
 
 
@@ -381,6 +392,35 @@ def test_a_draw_goes_ahead_of_a_look_and_that_ahead_of_training() -> None:
     log = len(bench.engine.log)
     bench.post(ShowData(4), Draw(5)).finish()
     assert bench.engine.log[log:][:6] == ["draw 5.0", "draw 5.1", "draw 5.2", "look 4.0", "look 4.1", "pass"]
+
+
+def test_what_was_drawn_is_measured_when_there_is_nothing_better_to_do() -> None:
+    bench = bench_in(Phase.TRAINING)
+    bench.engine.measures = 2
+    log = len(bench.engine.log)
+    bench.post(Draw(5), ShowData(6))
+    said = bench.finish()
+    done = bench.engine.log[log:]
+    assert done.index("measure 5.0") > max(k for k, each in enumerate(done) if each.startswith(("look", "pass")))
+    assert [event.ticket for event in said if isinstance(event, Measured)] == [5]
+
+
+def test_a_new_draw_ends_the_measuring_of_the_last_one() -> None:
+    bench = bench_in(Phase.IDLE)
+    bench.engine.measures = 2
+    bench.post(Draw(5))
+    bench.turn(CALLS + 2)
+    assert bench.engine.log[-1] == "measure 5.0"
+    said = bench.post(Draw(6)).finish()
+    assert "measure 5.1" not in bench.engine.log
+    assert [event.ticket for event in said if isinstance(event, Measured)] == [6]
+
+
+def test_a_draw_that_failed_is_not_measured() -> None:
+    bench = bench_in(Phase.IDLE)
+    bench.engine.measures = 2
+    bench.post(Draw(5, "breaks")).finish()
+    assert not [each for each in bench.engine.log if each.startswith("measure")]
 
 
 @pytest.mark.parametrize(("ticket", "ends"), [(4, False), (5, True), (6, True)])

@@ -8,8 +8,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from ..core.commands import Train
 from ..core.errors import WorkbenchError
-from ..core.events import Event, Failed, Phase, PhaseChanged, Preparing, Saved
+from ..core.events import Event, Failed, Phase, PhaseChanged, Preparing, RolledBack, Saved
 from ..core.events import Progress as TrainingProgress
+from ..core.launch import is_follower
 from ..core.runs.folder import Run, new_run_path
 from ..core.worker import Worker
 from ..core.worker.headless import events_of, stopping_on_interrupt
@@ -51,7 +52,12 @@ class Outcome:
 def train_here(
     console: Console, recipe: Recipe, run: Path | None, reference: str, *, minutes: float | None, resume: bool
 ) -> int:
-    """Trains on the caller's thread and returns the exit code."""
+    """Trains on the caller's thread and returns the exit code. reference: what continues it after `train`."""
+    if is_follower():
+        from ..core.worker.following import follow  # with torch, as the worker's engine
+
+        follow(recipe)
+        return 0
     folder = Run(run or new_run_path(recipe.name))
     console.print(f"Run folder: {folder.path}", soft_wrap=True)
     outcome = _train(console, Train(1, str(folder.path), recipe, resume, minutes))
@@ -161,5 +167,7 @@ def _show(bar: Progress, task: TaskID, event: Event) -> None:
                 loss=f"loss {event.loss:.3f}",
                 left=left,
             )
+        case RolledBack():
+            bar.console.print(event.line, soft_wrap=True)
         case _:
             pass

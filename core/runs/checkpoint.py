@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 KEPT = 3
-"""Checkpoints that stay when newer ones come."""
+"""Checkpoints that stay when newer ones come, beside the best."""
 
 METADATA = "imagen-workbench"
 
@@ -170,12 +170,11 @@ def write_model_file(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[s
     write_atomically(path, content)
 
 
-def read_model_file(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Weights and facts of a model file. Raises ModelError where it is none of ours, or damaged."""
+def read_model_facts(path: Path) -> dict[str, Any]:
+    """As `read_model_file`, but the facts alone."""
     try:
         with safe_open(str(path), framework="pt") as file:
             text = (file.metadata() or {}).get(METADATA, "")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
         facts = json.loads(text) if text else None
     except (OSError, SafetensorError, ValueError) as error:
         raise ModelError(f"cannot be read as safetensors: {error}", file=path, fix="Is the file whole?") from error
@@ -183,11 +182,28 @@ def read_model_file(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise ModelError(
             "carries no recipe", file=path, fix="Only model files written by Imagen Workbench can be opened"
         )
-    return tensors, facts
+    return facts
+
+
+def read_model_file(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Weights and facts of a model file. Raises ModelError where it is none of ours, or damaged."""
+    facts = read_model_facts(path)
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118 - not a mapping
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"cannot be read as safetensors: {error}", file=path, fix="Is the file whole?") from error
 
 
 def _thin(folder: Path) -> None:
-    """Removes older states and what a killed writer left; what is in use elsewhere stays until the next time."""
-    for old in [*(each.path for each in checkpoints(folder)[KEPT:]), *folder.glob(".unfinished-*")]:
+    """Removes older states and what a killed writer left; what is in use elsewhere stays until the next time.
+
+    The best one stays, too: that of the lowest held-out loss (`held_out` among its facts).
+    """
+    known = checkpoints(folder)
+    measured = [each for each in known if each.facts.get("held_out") is not None]
+    best = min(measured, key=lambda each: each.facts["held_out"], default=None)
+    older = [each.path for each in known[KEPT:] if best is None or each.path != best.path]
+    for old in [*older, *folder.glob(".unfinished-*")]:
         with contextlib.suppress(OSError):
             remove_folder(old)

@@ -1,6 +1,6 @@
 """The run folder: the truth about a run, which any process may read.
 
-recipe.toml  environment.json  dataset.json  journal/  checkpoints/<step>/  samples/  lock
+recipe.toml  environment.json  dataset.json  journal/  checkpoints/<step>/  ema/  samples/  lock
 """
 
 from __future__ import annotations
@@ -53,6 +53,11 @@ class Run:
     @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
+
+    @property
+    def averages(self) -> Path:
+        """Snapshots of the EMAs."""
+        return self.path / "ema"
 
     def check_free(self) -> None:
         """Raises RunError where there is a run already, or something else that is not ours."""

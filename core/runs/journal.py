@@ -103,12 +103,12 @@ def read(folder: Path) -> list[dict[str, Any]]:
 
 
 def _last_attempt(records: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """A `resumed` record at step s takes back the records of steps after s that came before it; `started`, all."""
+    """A `resumed` or `rolled_back` record at step s takes back the records of later steps before it; `started`, all."""
     kept: list[dict[str, Any]] = []
     for record in records:
         if record["kind"] == "started":
             kept = []
-        elif record["kind"] == "resumed":
+        elif record["kind"] in ("resumed", "rolled_back"):
             kept = [old for old in kept if old["step"] <= record["step"]]
         kept.append(record)
     yield from kept

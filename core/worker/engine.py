@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
+import torch
 
 from ..commands import LIVE, OpenModel
+from ..data.unit import to_unit
 from ..datasets import reading
-from ..drawing import draw
+from ..drawing import draw, to_pixels
 from ..errors import RequestError
-from ..events import DataShown
+from ..events import DataShown, Measured
 from ..extensions import catalogue
+from ..likelihood import likelihood
 from ..machine import set_threads
 from ..models import Model, open_model
 from .training import TrainingRun
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from ..commands import Draw, ReadCatalogue, ShowData, Train
-    from ..events import Event
+    from ..drawing import Weights
+    from ..events import Drawn, Event
 
 SHOWN = 36
 """Training images that a look at a dataset brings."""
@@ -36,6 +39,7 @@ class TorchEngine:
         self._emit = emit
         self._models: dict[str, Model] = {}
         self._run: TrainingRun | None = None
+        self._drawn: tuple[Weights, Drawn] | None = None
         set_threads()
 
     def answer(self, command: ReadCatalogue | OpenModel) -> None:
@@ -52,14 +56,28 @@ class TorchEngine:
             try:
                 preview = next(path)
             except StopIteration as end:
+                self._drawn = weights, end.value
                 self._emit(end.value)
                 return
             if preview is not None:
                 self._emit(preview)
             yield
 
+    def measure(self, command: Draw) -> Generator[None, None, None]:
+        if self._drawn is None or self._drawn[1].ticket != command.ticket:
+            return
+        weights, drawn = self._drawn
+        assert drawn.arrays is not None
+        live = self._run.live_model() if self._run else None
+        if command.model == LIVE and (live is None or live.step != weights.step):
+            return  # the weights that drew it are no more
+        for known in likelihood(weights, drawn.arrays, drawn.conditions):
+            if known is not None:
+                self._emit(Measured(command.ticket, known.bits, known.error))
+            yield
+
     def look_at_data(self, command: ShowData) -> Generator[None, None, None]:
-        steps = reading(command.recipe)
+        steps = reading(command.recipe, check=False)
         while True:
             try:
                 next(steps)
@@ -72,7 +90,7 @@ class TorchEngine:
         self._emit(
             DataShown(
                 command.ticket,
-                np.ascontiguousarray(data.pixels[shown].transpose(0, 2, 3, 1)),
+                to_pixels(to_unit(torch.from_numpy(data.pixels[shown]))),
                 tuple(names[label] if label >= 0 else "" for label in data.labels[shown]),
                 len(data.train),
                 len(data.held_out),

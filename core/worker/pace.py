@@ -33,6 +33,12 @@ class Pace:
         self._rate += share * (rate - self._rate)
         self._last, self._seen = now, seen
 
+    def rewind(self, seen: int) -> None:
+        """Training goes on from an earlier counter; the time spent and the images seen in it stay what they were."""
+        self._first_seen += seen - self._seen
+        self._seen = seen
+        self._last = self._clock()
+
     def skip(self) -> None:
         """What happened since the last step was not training."""
         self._last = self._clock()

@@ -1,7 +1,7 @@
 """The worker's loop: commands are handled between two turns; a turn advances one generator once.
 
-A draw goes ahead of a look at data, and that ahead of training. There is one slot for each, and the newest
-request takes it. torch comes in with the engine, on the worker's own thread.
+A draw goes ahead of a look at data, that ahead of training, and training ahead of measuring what was drawn. There
+is one slot for each, and the newest request takes it. torch comes in with the engine, on the worker's own thread.
 """
 
 from __future__ import annotations
@@ -20,6 +20,14 @@ from .states import Act, decide
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+
+
+class Turn(StrEnum):
+    """What became of a short job in one turn."""
+
+    GOES_ON = "goes on"
+    DONE = "done"
+    FAILED = "failed"
 
 
 class Moment(StrEnum):
@@ -52,6 +60,10 @@ class Engine(Protocol):
 
     def draw(self, command: Draw) -> Generator[None, None, None]: ...
 
+    def measure(self, command: Draw) -> Generator[None, None, None]:
+        """How likely the images of a draw are that has just been finished."""
+        ...
+
     def look_at_data(self, command: ShowData) -> Generator[None, None, None]: ...
 
     def train(self, command: Train) -> TrainingJob: ...
@@ -80,6 +92,7 @@ class Worker:
         self._thread: threading.Thread | None = None
         self._drawing: tuple[Draw, Generator[None, None, None]] | None = None
         self._looking: tuple[ShowData, Generator[None, None, None]] | None = None
+        self._measuring: tuple[Draw, Generator[None, None, None]] | None = None
         self._job: TrainingJob | None = None
         self._turns: Generator[Moment, None, None] | None = None
         self._train_ticket = 0
@@ -158,6 +171,7 @@ class Worker:
                 engine.answer(command)
             case Draw(), _:
                 self._end_drawing()
+                self._end_measuring()
                 self._drawing = command, engine.draw(command)
             case CancelDraw(), _:
                 if self._drawing and self._drawing[0].ticket <= command.ticket:
@@ -210,29 +224,42 @@ class Worker:
             return True
         if self._drawing:
             command, path = self._drawing
-            if self._step(command, "Draw", path):
+            turn = self._step(command, "Draw", path)
+            if turn is not Turn.GOES_ON:
                 self._drawing = None
+            if turn is Turn.DONE:
+                self._begin_measuring(command)
             return True
         if self._looking:
             command, path = self._looking
-            if self._step(command, "ShowData", path):
+            if self._step(command, "ShowData", path) is not Turn.GOES_ON:
                 self._looking = None
             return True
         if self._turns is not None and self.phase is not Phase.PAUSED:
             self._train_on(self._turns)
             return True
+        if self._measuring:
+            command, path = self._measuring
+            if self._step(command, "Measure", path) is not Turn.GOES_ON:
+                self._measuring = None
+            return True
         return False
 
-    def _step(self, command: Command, about: str, path: Generator[None, None, None]) -> bool:
-        """One turn of a short job; says whether it has ended."""
+    def _begin_measuring(self, command: Draw) -> None:
+        """Once there is nothing better to do, what was drawn is measured."""
+        assert self._engine is not None
+        self._measuring = command, self._engine.measure(command)
+
+    def _step(self, command: Command, about: str, path: Generator[None, None, None]) -> Turn:
+        """One turn of a short job."""
         try:
             next(path)
         except StopIteration:
-            return True
+            return Turn.DONE
         except Exception as error:  # noqa: BLE001 - becomes one Failed event; the worker lives on
             self._fail(command, about, error)
-            return True
-        return False
+            return Turn.FAILED
+        return Turn.GOES_ON
 
     def _train_on(self, turns: Generator[Moment, None, None]) -> None:
         try:
@@ -279,6 +306,11 @@ class Worker:
             (command, path), self._drawing = self._drawing, None
             self._close(command, "Draw", path)
 
+    def _end_measuring(self) -> None:
+        if self._measuring:
+            (command, path), self._measuring = self._measuring, None
+            self._close(command, "Measure", path)
+
     def _end_looking(self) -> None:
         if self._looking:
             (command, path), self._looking = self._looking, None
@@ -299,6 +331,7 @@ class Worker:
     def _closed(self) -> None:
         self._end_drawing()
         self._end_looking()
+        self._end_measuring()
         self._enter(Phase.CLOSED)
         self.mailbox.put(ClosedDown())
 

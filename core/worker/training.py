@@ -2,37 +2,45 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..commands import Draw, Train
+from ..commands import Draw
 from ..datasets import reading
-from ..denoisers.model import Weighted, build_model, load_weights
+from ..denoisers.model import Weighted
 from ..drawing import draw, images_per_call
 from ..errors import RunError
-from ..events import Preparing, Progress, SampleRow, Saved
-from ..machine import choose_device, choose_precision, described_device, environment_now, memory_held
+from ..events import Preparing, Progress, RolledBack, SampleRow, Saved
+from ..machine import choose_device, described_device, memory_held
 from ..models import Model
 from ..runs.checkpoint import load_newest, weights_hash, write_checkpoint
 from ..runs.folder import Run
 from ..runs.samples import write_row
-from ..training.loop import Tick, TrainingState, held_out_loss, train
+from ..runs.snapshots import forget_after, is_due, write_snapshot
+from ..training.held_out import held_out_loss
+from ..training.loop import Tick, train
+from ..training.processes import Processes, join
+from ..training.state import Diverged
 from .pace import Pace
+from .starting import Setup, attempt_at, differences, opened_base, recipe_to_train
 from .thread import Moment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterator
 
-    import torch
+    from torch import Tensor
 
+    from ..commands import Train
     from ..conditioning import ConditioningScheme
     from ..data.cache import Dataset
-    from ..events import Event
+    from ..events import Drawn, Event
     from ..recipe import Recipe
+    from ..runs.checkpoint import Checkpoint
     from ..runs.journal import Journal
+    from ..training.state import TrainingState
 
 ROW = 8
 """Fixed seeds that are drawn again and again."""
@@ -47,12 +55,12 @@ class TrainingRun:
         self._emit = emit
         self._folder = Run(Path(command.run))
         self.run = str(self._folder.path)
+        self._setup: Setup | None = None
         self._state: TrainingState | None = None
         self._journal: Journal | None = None
-        self._recipe: Recipe | None = command.recipe
-        self._scheme: ConditioningScheme | None = None
-        self._device: torch.device | None = None
+        self._processes = Processes()
         self._steps = 0
+        self._held_out: float | None = None
         self._pace = Pace()
 
     # --- what the worker calls --------------------------------------------------------------------
@@ -63,24 +71,30 @@ class TrainingRun:
             yield from self._all_turns()
         finally:
             self._state = None
-            try:
+            with contextlib.ExitStack() as ending:
+                ending.callback(self._folder.release)
+                ending.callback(self._processes.close)
                 if self._journal:
-                    self._journal.close()
-            finally:
-                self._folder.release()
+                    ending.callback(self._journal.close)
 
     def save(self) -> None:
-        """Writes the state as a checkpoint and says so."""
-        state, recipe, scheme, journal = self._parts()
+        """Writes the state as a checkpoint and says so. Raises RunError where the weights are not finite."""
+        setup, state, journal = self._parts()
         step = self._step()
+        if not state.is_finite():
+            raise RunError(
+                f"the weights are not finite at step {step:,} and are not saved",
+                file=self._folder.path,
+                fix="Continue the run: it goes on from the state before",
+            )
         tensors = state.tensors()
         facts = {
-            "seen": state.seen,
-            "attempt": state.attempt,
+            **state.counters(),
             "steps": self._steps,
-            "classes": list(scheme.facts.classes),
+            "classes": list(setup.scheme.facts.classes),
             "hashes": {name: weights_hash(group) for name, group in tensors.items()},
-            "environment": self._environment(recipe),
+            "held_out": self._held_out,
+            "environment": setup.environment(self._processes),
         }
         saved = write_checkpoint(self._folder.checkpoints, step, tensors, facts)
         journal.write("saved", step, path=str(saved.path.relative_to(self._folder.path)), hashes=facts["hashes"])
@@ -89,137 +103,149 @@ class TrainingRun:
 
     def live_model(self) -> Model | None:
         """The model as it is now, to draw from between two turns; None before there is one."""
-        state, recipe, scheme, device = self._state, self._recipe, self._scheme, self._device
-        if state is None or recipe is None or scheme is None or device is None:
+        setup, state = self._setup, self._state
+        if setup is None or state is None:
             return None
         weights = {float(name): average for name, average in state.emas.items()}
         weights[0.0] = state.tensors()["weights"]
         name = f"{self._folder.name} at {self._step():,}"
-        return Model(self.run, name, recipe, scheme, state.model, weights, device, self._step())
+        return Model(self.run, name, setup.recipe, setup.scheme, state.model, weights, setup.device, self._step())
 
     # --- turns ------------------------------------------------------------------------------------
 
     def _all_turns(self) -> Generator[Moment, None, None]:
-        recipe = self._recipe = self._known_recipe()
-        if self._folder.exists:
-            self._folder.acquire()
-        data = yield from self._prepare_data(recipe)
-        if not self._folder.exists:
-            self._folder.create(recipe)
-            self._folder.acquire()
-        yield from self._prepare_state(recipe, data)
-        state, _, _, journal = self._parts()
-        device = self._device
-        assert device is not None
+        yield from self._prepare()
+        _, state, journal = self._parts()
         if not state.seen:
-            yield from self._measure_held_out(data)
+            yield from self._measure_held_out()
             yield from self._draw_row()
             yield Moment.WHOLE
-        settings = recipe.training
         self._pace.begin(state.seen)
-        for tick in train(state, data, recipe, device, self._steps):
+        while True:
+            try:
+                yield from self._train_to_the_end()
+            except Diverged as error:
+                self._roll_back(error)
+            else:
+                break
+        journal.write("finished", self._step(), seconds=round(self._pace.seconds, 2))
+
+    def _train_to_the_end(self) -> Generator[Moment, None, None]:
+        setup, state, _ = self._parts()
+        settings = setup.recipe.training
+        for tick in self._ticks(state, self._steps):
             if not tick.whole:
                 yield Moment.AT_WORK
                 continue
             self._tell(tick)
+            if is_due(tick.step, self._steps):
+                write_snapshot(self._folder.averages, tick.step, state.seen + state.before, state.emas)
             yield Moment.WHOLE
             last = tick.step == self._steps
             if last or tick.step % settings.validate_every == 0:
-                yield from self._measure_held_out(data)
+                yield from self._measure_held_out()
             if last or tick.step % settings.preview_every == 0:
                 yield from self._draw_row()
-            if last or tick.step % settings.checkpoint_every == 0:
+            if last or (tick.step % settings.checkpoint_every == 0 and not state.skipped):
                 self.save()
             self._pace.skip()
-        journal.write("finished", self._step(), seconds=round(self._pace.seconds, 2))
 
-    def _known_recipe(self) -> Recipe:
-        """What to train. The folder of a new run is made only once its data can be read."""
-        command, folder = replace(self._command, recipe=_with_whole_path(self._command.recipe)), self._folder
-        if command.resume and folder.exists:
-            recipe = folder.recipe()
-            if command.recipe is not None and command.recipe != recipe:
-                raise RunError(
-                    "the run was begun with another recipe",
-                    file=folder.path,
-                    fix="Continue it with its own recipe.toml, or begin in another folder",
-                )
-            return recipe
-        if command.recipe is None:
-            return folder.recipe()
-        folder.check_free()
-        choose_device(command.recipe.training.device)
-        return command.recipe
+    def _ticks(self, state: TrainingState, steps: int) -> Iterator[Tick]:
+        """Trains a state up to `steps` in all, in this process and the others."""
+        assert self._setup is not None
+        if self._processes.count > 1:
+            self._processes.tell(self._setup.order(state, steps))
+        return train(state, self._setup.data, self._setup.recipe, self._setup.device, steps, self._processes)
 
-    def _prepare_data(self, recipe: Recipe) -> Generator[Moment, None, Dataset]:
+    def _prepare(self) -> Generator[Moment, None, None]:
+        """Everything before the first step. The folder of a new run is made only once it is sure that it can begin."""
+        folder, recipe = self._folder, recipe_to_train(self._command, self._folder)
+        if folder.exists:
+            folder.acquire()
+        loaded = load_newest(folder.checkpoints) if folder.checkpoints.is_dir() else None
+        base = opened_base(recipe) if loaded is None else None
+        if base is not None:
+            recipe = recipe.with_values({"finetune.hash": base.hash})
+        data, scheme = yield from self._read_data(recipe)
+        device = choose_device(recipe.training.device)
+        self._setup = Setup(recipe, data, scheme, device, base)
+        self._processes = join(cpu=device.type == "cpu")
+        if loaded is None:
+            self._steps = yield from self._budget()
+            self._begin()
+            if not folder.exists:
+                folder.create(recipe)
+                folder.acquire()
+            self._tell_started()
+        else:
+            self._take(*loaded[:2])
+            self._tell_resumed(loaded[0], loaded[2])
+
+    def _read_data(self, recipe: Recipe) -> Generator[Moment, None, tuple[Dataset, ConditioningScheme]]:
         steps = reading(recipe)
         while True:
             try:
                 seen = next(steps)
             except StopIteration as end:
-                data, self._scheme = end.value
-                return data
+                return end.value
             self._emit(Preparing(self._command.ticket, "Reading images", seen.done, seen.total))
             yield Moment.PREPARING
 
-    def _prepare_state(self, recipe: Recipe, data: Dataset) -> Generator[Moment, None, None]:
-        """A new state, or the last good one."""
-        self._device = choose_device(recipe.training.device)
+    def _begin(self) -> None:
+        """The state before the first step."""
+        assert self._setup is not None
+        self._state = self._setup.new_state(self._steps)
+        self._state.try_again(attempt_at(self._folder.records(), 0))
+        forget_after(self._folder.averages, 0)
+
+    def _take(self, checkpoint: Checkpoint, tensors: dict[str, dict[str, Tensor]]) -> None:
+        """A saved state, with the attempt that the journal knows of; what came after it is forgotten."""
+        assert self._setup is not None
+        facts = checkpoint.facts
+        self._state = self._setup.loaded_state(tensors, facts, checkpoint.path)
+        self._state.try_again(attempt_at(self._folder.records(), checkpoint.step))
+        self._steps, self._held_out = int(facts["steps"]), facts.get("held_out")
+        forget_after(self._folder.averages, checkpoint.step)
+
+    def _roll_back(self, error: Diverged) -> None:
+        """Goes back to the last saved state, or to the beginning, and on from there with other noise and order.
+
+        Raises RunError once the recipe's roll-backs are used up.
+        """
+        setup, state, journal = self._parts()
+        most, attempt, lost_at = setup.recipe.training.rollbacks, state.attempt + 1, self._step()
+        if attempt > most:
+            tried = f", after {most} roll-back{'s' * (most > 1)}" if most else ""
+            raise RunError(f"{error.what}{tried}", field=error.field, fix=error.fix) from error
         loaded = load_newest(self._folder.checkpoints) if self._folder.checkpoints.is_dir() else None
+        step = loaded[0].step if loaded else 0
+        journal.write("rolled_back", step, lost=lost_at - step, attempt=attempt, reason=error.what)
+        journal.sync()
         if loaded is None:
-            self._steps = yield from self._budget(recipe, data)
-        state = self._state = self._new_state()
-        self._journal = self._folder.open_journal()
-        environment = self._environment(recipe)
-        if loaded is None:
-            self._folder.write_json("dataset.json", data.manifest())
-            self._folder.write_json("environment.json", environment)
-            self._journal.write(
-                "started",
-                0,
-                steps=self._steps,
-                weights="random",
-                seed=recipe.training.seed,
-                hash=weights_hash(state.tensors()["weights"]),
-                minutes=self._command.minutes,
-            )
-            return
-        checkpoint, tensors, passed = loaded
-        for group in ("weights", *(f"ema-{name}" for name in state.emas)):
-            load_weights(state.model, tensors.get(group, {}), checkpoint.path)
-        state.load(tensors, int(checkpoint.facts["seen"]), int(checkpoint.facts["attempt"]))
-        self._steps = int(checkpoint.facts["steps"])
-        differs = _differences(checkpoint.facts["environment"], environment)
-        if data.manifest()["digest"] != self._folder.read_json("dataset.json").get("digest"):
-            differs.append("the training images")
-        self._journal.write("resumed", self._step(), steps=self._steps, passed_over=passed, differs=differs)
+            self._begin()
+        else:
+            self._take(*loaded[:2])
+        self._pace.rewind(step * setup.recipe.training.batch)
+        self._emit(RolledBack(self._command.ticket, self.run, step, error.what))
 
-    def _new_state(self) -> TrainingState:
-        recipe, scheme, device = self._recipe, self._scheme, self._device
-        assert recipe is not None
-        assert scheme is not None
-        assert device is not None
-        model = build_model(recipe, scheme, choose_precision(recipe.training, device)).to(device)
-        return TrainingState.begin(model, recipe)
-
-    def _budget(self, recipe: Recipe, data: Dataset) -> Generator[Moment, None, int]:
+    def _budget(self) -> Generator[Moment, None, int]:
         """Steps in all: those that the run was begun with, those that fit into the minutes, or the recipe's."""
+        assert self._setup is not None
         begun = next((record for record in self._folder.records() if record["kind"] == "started"), None)
         if begun is not None:
             return int(begun["steps"])
         if self._command.minutes:
-            return (yield from self._steps_in(self._command.minutes, data))
-        return recipe.training.steps
+            return (yield from self._steps_in(self._command.minutes))
+        return self._setup.recipe.training.steps
 
-    def _steps_in(self, minutes: float, data: Dataset) -> Generator[Moment, None, int]:
+    def _steps_in(self, minutes: float) -> Generator[Moment, None, int]:
         """How many steps fit: a few are made on a state that is thrown away, with what comes between them."""
-        recipe, device = self._recipe, self._device
-        assert recipe is not None
-        assert device is not None
-        self._state = self._new_state()
+        assert self._setup is not None
+        settings = self._setup.recipe.training
+        self._state = self._setup.new_state(MEASURED_STEPS)
         times = []
         began = time.perf_counter()
-        for tick in train(self._state, data, recipe, device, MEASURED_STEPS):
+        for tick in self._ticks(self._state, MEASURED_STEPS):
             if tick.whole:
                 now = time.perf_counter()
                 times.append(now - began)
@@ -227,8 +253,8 @@ class TrainingRun:
             yield Moment.PREPARING
         each = sorted(times)[len(times) // 2]
         for work, every in (
-            (self._held_out(data), recipe.training.validate_every),
-            (self._row(), recipe.training.preview_every),
+            (self._measured(), settings.validate_every),
+            (self._row(), settings.preview_every),
         ):
             began = time.perf_counter()
             for _ in work:
@@ -237,20 +263,22 @@ class TrainingRun:
         self._state = None
         return max(1, round(minutes * 60 / each))
 
-    def _measure_held_out(self, data: Dataset) -> Generator[Moment, None, None]:
-        _, _, _, journal = self._parts()
-        loss, bands = yield from self._held_out(data)
+    # --- between the steps ------------------------------------------------------------------------
+
+    def _measure_held_out(self) -> Generator[Moment, None, None]:
+        _, _, journal = self._parts()
+        loss, bands = yield from self._measured()
         if not math.isnan(loss):
+            self._held_out = loss
             journal.write("held_out", self._step(), loss=loss, bands=bands)
 
-    def _held_out(self, data: Dataset) -> Generator[Moment, None, tuple[float, list[tuple[str, float]]]]:
-        state, recipe, device = self._state, self._recipe, self._device
+    def _measured(self) -> Generator[Moment, None, tuple[float, list[tuple[str, float]]]]:
+        setup, state = self._setup, self._state
+        assert setup is not None
         assert state is not None
-        assert recipe is not None
-        assert device is not None
         average = next(iter(state.emas.values()))
         denoise = Weighted(state.model, average)
-        work = held_out_loss(denoise, denoise.encoder, data, recipe, device)
+        work = held_out_loss(denoise, denoise.encoder, setup.data, setup.recipe, setup.device)
         while True:
             try:
                 next(work)
@@ -260,20 +288,20 @@ class TrainingRun:
 
     def _draw_row(self) -> Generator[Moment, None, None]:
         """Draws the fixed seeds, writes them into the folder and shows them."""
+        _, _, journal = self._parts()
         drawn = yield from self._row()
-        if drawn is None or drawn.images is None:
+        if drawn.images is None:
             return
         write_row(self._folder.path, self._step(), drawn.images, drawn.recipe)
-        if self._journal:
-            self._journal.write("sampled", self._step(), path=f"samples/{self._step():08d}.png")
+        journal.write("sampled", self._step(), path=f"samples/{self._step():08d}.png")
         self._emit(SampleRow(self._command.ticket, self.run, self._step(), drawn.images, drawn.conditions))
 
-    def _row(self) -> Generator[Moment, None, Any]:
-        model, recipe = self.live_model(), self._recipe
+    def _row(self) -> Generator[Moment, None, Drawn]:
+        model = self.live_model()
         assert model is not None
-        assert recipe is not None
+        recipe = model.recipe
         request = Draw(0, self.run, (), min(ROW, 4 * images_per_call(recipe.data.size)), recipe.sampling, film=False)
-        work = draw(model.drawing_weights(recipe.sampling.ema), request)
+        work = draw(model.drawing_weights(model.stored_ema(recipe.sampling.ema)), request)
         while True:
             try:
                 next(work)
@@ -281,11 +309,51 @@ class TrainingRun:
                 return end.value
             yield Moment.AT_WORK
 
+    # --- what is told -----------------------------------------------------------------------------
+
+    def _tell_started(self) -> None:
+        setup, state = self._setup, self._state
+        assert setup is not None
+        assert state is not None
+        recipe = setup.recipe
+        self._folder.write_json("dataset.json", setup.data.manifest())
+        self._folder.write_json("environment.json", setup.environment(self._processes))
+        self._journal = self._folder.open_journal()
+        self._journal.write(
+            "started",
+            0,
+            steps=self._steps,
+            weights=f"from {recipe.finetune.base}" if recipe.finetune.base else "random",
+            seed=recipe.training.seed,
+            attempt=state.attempt,
+            hash=weights_hash(state.tensors()["weights"]),
+            minutes=self._command.minutes,
+        )
+
+    def _tell_resumed(self, checkpoint: Checkpoint, passed_over: list[str]) -> None:
+        setup, state = self._setup, self._state
+        assert setup is not None
+        assert state is not None
+        differs = differences(checkpoint.facts["environment"], setup.environment(self._processes))
+        if setup.data.manifest()["digest"] != self._folder.read_json("dataset.json").get("digest"):
+            differs.append("the training images")
+        self._journal = self._folder.open_journal()
+        self._journal.write(
+            "resumed",
+            checkpoint.step,
+            steps=self._steps,
+            attempt=state.attempt,
+            passed_over=passed_over,
+            differs=differs,
+        )
+
     def _tell(self, tick: Tick) -> None:
-        state, recipe, _, journal = self._parts()
-        device = self._device
-        assert device is not None
-        self._pace.step(state.seen, recipe.training.batch)
+        setup, state, journal = self._parts()
+        batch = setup.recipe.training.batch
+        self._pace.step(state.seen, batch)
+        if tick.skipped:
+            journal.write("skipped", tick.step, learning_rate=tick.learning_rate)
+            return
         journal.write(
             "step",
             tick.step,
@@ -302,51 +370,21 @@ class TrainingRun:
                 self._steps,
                 tick.loss,
                 self._pace.images_per_second,
-                self._pace.seconds_for((self._steps - tick.step) * recipe.training.batch),
+                self._pace.seconds_for((self._steps - tick.step) * batch),
                 tick.learning_rate,
                 tick.grad_norm,
                 journal.lines,
-                described_device(device, state.model.autocast),
+                described_device(setup.device, state.model.autocast),
                 memory_held(),
             )
         )
 
-    # --- small ------------------------------------------------------------------------------------
-
-    def _parts(self) -> tuple[TrainingState, Recipe, ConditioningScheme, Journal]:
+    def _parts(self) -> tuple[Setup, TrainingState, Journal]:
         """What is there once the first step can be made."""
-        state, recipe, scheme, journal = self._state, self._recipe, self._scheme, self._journal
-        if state is None or recipe is None or scheme is None or journal is None:
+        setup, state, journal = self._setup, self._state, self._journal
+        if setup is None or state is None or journal is None:
             raise RunError("nothing has been trained yet", file=self._folder.path)
-        return state, recipe, scheme, journal
+        return setup, state, journal
 
     def _step(self) -> int:
-        return self._state.seen // self._recipe.training.batch if self._state and self._recipe else 0
-
-    def _environment(self, recipe: Recipe) -> dict[str, Any]:
-        assert self._device is not None
-        layout = {"batch": recipe.training.batch, "micro_batch": recipe.training.micro_batch}
-        return {
-            **environment_now(self._device, choose_precision(recipe.training, self._device)),
-            "batch_layout": layout,
-        }
-
-
-def _with_whole_path(recipe: Recipe | None) -> Recipe | None:
-    """The recipe, its data found from wherever the run is continued."""
-    if recipe is None or not recipe.data.path or "://" in recipe.data.path:
-        return recipe
-    return recipe.with_values({"data.path": str(Path(recipe.data.path).expanduser().absolute())})
-
-
-def _differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What exactness depends on and has changed, in words."""
-    found = []
-    for key in ("device", "device_name", "threads", "precision", "machine", "batch_layout"):
-        if then.get(key) != now.get(key):
-            found.append(f"{key.replace('_', ' ')}: {then.get(key)} then, {now.get(key)} now")
-    before, after = then.get("versions", {}), now.get("versions", {})
-    found += [
-        f"{name} {before[name]} then, {after.get(name)} now" for name in before if before[name] != after.get(name)
-    ]
-    return found
+        return self._state.seen // self._setup.recipe.training.batch if self._state and self._setup else 0

@@ -60,6 +60,12 @@ class Label(ConditioningScheme):
     def encoder(self) -> nn.Module:
         return LabelEncoder(len(self.facts.classes), self.options.width)
 
+    def carried_over(self, name: str, tensor: Tensor, own: Tensor, before: Facts) -> Tensor:  # noqa: ARG002
+        """Classes of the same name keep their row, new ones start at the mean of the base's; the null's stays last."""
+        rows, null = tensor[:-1], tensor[-1]
+        known = dict(zip(before.classes, rows, strict=True))
+        return torch.stack([*(known.get(each, rows.mean(0)) for each in self.facts.classes), null])
+
     def label(self, prepared: np.ndarray) -> int:
         return int(prepared)
 

@@ -80,7 +80,7 @@ class CurveReader:
                 self._bands = tuple(
                     (str(name), float(value)) for name, value in record.get("bands", []) if value is not None
                 )
-            case "started" | "resumed":
+            case "started" | "resumed" | "rolled_back":
                 keep = sum(1 for known in self._steps if known <= step)
                 del self._steps[keep:], self._loss[keep:], self._smoothed[keep:]
                 self._held = [(known, loss) for known, loss in self._held if known <= step]

@@ -19,6 +19,7 @@ from ...core.events import (
     PhaseChanged,
     Preparing,
     Progress,
+    RolledBack,
     SampleRow,
     Saved,
 )
@@ -174,6 +175,9 @@ class TrainingPresenter:
                 self._show_rows((*rows, (event.step, event.images)))
             case Saved():
                 self._show(saved_step=event.step)
+            case RolledBack():
+                self._show(problem=event.line)
+                self._curves.ask()
             case Failed() if event.about == "ShowData" and event.ticket == self._state.data_ticket:
                 self._show(data=None, data_problem=event.line)
             case Failed() if event.about in ("Train", "Pause", "Resume", "Stop"):
