@@ -9,7 +9,6 @@ only seen real digits. Held-out real digits stand beside every figure of the dra
 from __future__ import annotations
 
 import argparse
-import math
 import subprocess
 import sys
 import tempfile
@@ -18,10 +17,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from classifier import load, predict, save, split_digits, to_float, train_classifier
+from classifier import digits, judge_of
 
 from imagen_workbench.core import open_model
-from imagen_workbench.core.evaluation.copies import copies
+from imagen_workbench.core.evaluation.agreement import agreement
+from imagen_workbench.core.evaluation.classify import judge_in_turns
+from imagen_workbench.core.evaluation.copies import MARKS, copies
+from imagen_workbench.core.evaluation.images import StoredImages
+from imagen_workbench.core.evaluation.turns import finish
+from imagen_workbench.workbench.reports.evaluation_report import share_words
+from imagen_workbench.workbench.reports.run_report import copies_words
 
 
 def timed_demo(run: Path) -> float:
@@ -29,21 +34,6 @@ def timed_demo(run: Path) -> float:
     began = time.perf_counter()
     subprocess.run([sys.executable, "-m", "imagen_workbench.workbench", "demo", "--run", str(run)], check=True)
     return time.perf_counter() - began
-
-
-def judge(place: Path, train: tuple[np.ndarray, np.ndarray]) -> torch.nn.Module:
-    """The classifier, trained once and kept beside the run."""
-    if not place.exists():
-        save(train_classifier(*train), place)
-    return load(place)
-
-
-def with_interval(share: float, count: int) -> str:
-    """A share with its 95 % interval (Wilson)."""
-    z, n = 1.96, count
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return f"{share:.1%} ({middle - half:.1%} to {middle + half:.1%})"
 
 
 def specks(images: np.ndarray) -> float:
@@ -68,12 +58,14 @@ def main() -> None:
         run = options.run or scratch / "demo"
         print(f"demo: {timed_demo(run):.0f} s")
         reference = str(run)
-    (train_images, train_labels), (held_images, held_labels) = split_digits()
-    classifier = judge(options.judge or scratch / "classifier.safetensors", (train_images, train_labels))
-    right = float((predict(classifier, to_float(held_images)).numpy() == held_labels).mean())
-    print(f"classifier on {len(held_labels)} held-out digits: {right:.1%}")
-
     model = open_model(reference)
+    data = digits()
+    train, held_out = StoredImages(data, data.train), StoredImages(data, data.held_out)
+    classifier = judge_of(data, options.judge or scratch / "classifier.safetensors")
+    real = finish(judge_in_turns(classifier, held_out, ""))
+    right = agreement(data.labels[data.held_out], real.answers, data.classes)
+    print(f"classifier on {len(held_out):,} held-out digits: {share_words(right.accuracy)}")
+
     began = time.perf_counter()
     drawn = model.draw(count=options.count, seed=options.seed)
     settings = drawn.recipe["sampling"]
@@ -81,17 +73,13 @@ def main() -> None:
         f"{options.count} images, {settings['sampler']}, {settings['steps']} steps, w {settings['guidance']:g}, "
         f"seed {options.seed}: {time.perf_counter() - began:.0f} s"
     )
-    agreement = float((predict(classifier, torch.from_numpy(drawn.arrays)).numpy() == np.asarray(drawn.labels)).mean())
-    print(f"agreement with the label: {with_interval(agreement, options.count)}")
-    train, held_out = to_float(train_images).numpy(), to_float(held_images).numpy()
-    print(f"images with specks: {specks(drawn.arrays):.1%}; held-out digits: {specks(held_out):.1%}")
-    for quantile in (0.01, 0.05):
-        found = copies(drawn.arrays, train, held_out, quantile)
-        print(
-            f"nearer to a training digit than the nearest {quantile:.0%} of held-out ones: {found.near:.1%} "
-            f"(by chance {quantile:.0%} ± {2 * found.standard_error:.1%})"
-        )
-    print(f"median distance to the nearest training digit: {found.ratio:.2f} of the held-out ones'")
+    judged = finish(judge_in_turns(classifier, drawn.arrays, ""))
+    agreed = agreement(np.asarray(drawn.labels), judged.answers, data.classes)
+    print(f"agreement with the label: {share_words(agreed.accuracy)}")
+    print(f"images with specks: {specks(drawn.arrays):.1%}; held-out digits: {specks(held_out[:]):.1%}")
+    found = copies(drawn.arrays, train, held_out)
+    for mark in MARKS:
+        print(copies_words(found, mark))
 
 
 if __name__ == "__main__":

@@ -22,12 +22,13 @@ class Figure:
 
 @dataclass(frozen=True)
 class Part:
-    """A titled part of the page. rows: (name, value) of a small table."""
+    """A titled part of the page. rows: (name, value) of a small table; table: a wider one, its header first."""
 
     title: str
     text: str = ""
     figures: tuple[Figure, ...] = ()
     rows: tuple[tuple[str, str], ...] = ()
+    table: tuple[tuple[str, ...], ...] = ()
     code: str = ""
 
 
@@ -44,7 +45,7 @@ section { background:var(--pane); border:1px solid var(--line); border-radius:6p
 figure { margin:8px 0 0 } img { max-width:100%; height:auto; display:block; border-radius:2px }
 figcaption { font-size:11px; margin-top:4px }
 table { border-collapse:collapse; font-variant-numeric:tabular-nums }
-th { text-align:left; font-weight:normal; padding:2px 24px 2px 0 } td { padding:2px 0 }
+th { text-align:left; font-weight:normal; padding:2px 24px 2px 0 } td { padding:2px 24px 2px 0 }
 pre { overflow:auto; margin:8px 0 0; font-size:11px; line-height:1.4 }
 """
 
@@ -70,6 +71,8 @@ def _part(part: Part) -> str:
             f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>" for name, value in part.rows
         )
         lines.append(f"<table>{rows}</table>")
+    if part.table:
+        lines.append(_table(*part.table))
     for figure in part.figures:
         encoded = base64.b64encode(figure.png).decode("ascii")
         lines.append(f'<figure><img alt="{html.escape(figure.alt)}" src="data:image/png;base64,{encoded}">')
@@ -79,4 +82,13 @@ def _part(part: Part) -> str:
     if part.code:
         lines.append(f"<details><summary>Recipe</summary><pre>{html.escape(part.code)}</pre></details>")
     lines.append("</section>")
+    return "\n".join(lines)
+
+
+def _table(header: Sequence[str], *rows: Sequence[str]) -> str:
+    lines = ["<table>", "<tr>" + "".join(f'<th scope="col">{html.escape(name)}</th>' for name in header) + "</tr>"]
+    for name, *values in rows:
+        cells = "".join(f"<td>{html.escape(value)}</td>" for value in values)
+        lines.append(f'<tr><th scope="row">{html.escape(name)}</th>{cells}</tr>')
+    lines.append("</table>")
     return "\n".join(lines)

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-PAPER, INK, QUIET = (251, 251, 252), (29, 31, 35), (99, 103, 111)
+PAPER, INK, QUIET, WARNING = (251, 251, 252), (29, 31, 35), (99, 103, 111), (184, 70, 0)
 
 
 def labelled_grid(images: np.ndarray, row_labels: Sequence[str], columns: int, scale: int = 2) -> np.ndarray:
@@ -31,6 +31,25 @@ def labelled_grid(images: np.ndarray, row_labels: Sequence[str], columns: int, s
             pen.text((left - 10, top + h * scale / 2), row_labels[row], INK, font, anchor="rm")
         for column, image in enumerate(images[row * columns : (row + 1) * columns]):
             sheet.paste(_scaled(image, scale), (left + column * (w * scale + gap), top))
+    return np.asarray(sheet)
+
+
+def captioned_grid(
+    images: np.ndarray, captions: Sequence[str], marked: Sequence[bool], columns: int = 10, scale: int = 2
+) -> np.ndarray:
+    """[n h w c] uint8 in rows of `columns`, each image over its caption; marked ones in a warning colour → [H W 3]."""
+    font = _font(11)
+    n, h, w, _ = images.shape
+    rows, gap, edge, foot = -(-n // columns), 6, 12, 16
+    pitch = max(w * scale, *(round(font.getlength(caption)) for caption in captions), 0) + gap
+    sheet = Image.new(
+        "RGB", (2 * edge + columns * pitch - gap, 2 * edge + rows * (h * scale + foot + gap) - gap), PAPER
+    )
+    pen = ImageDraw.Draw(sheet)
+    for k, (image, caption, mark) in enumerate(zip(images, captions, marked, strict=True)):
+        left, top = edge + (k % columns) * pitch, edge + (k // columns) * (h * scale + foot + gap)
+        sheet.paste(_scaled(image, scale), (left, top))
+        pen.text((left, top + h * scale + foot / 2), caption, WARNING if mark else QUIET, font, anchor="lm")
     return np.asarray(sheet)
 
 

@@ -6,6 +6,8 @@ import io
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
 
     from ..presenters.curves import Curves
@@ -16,7 +18,7 @@ BLUE, ORANGE, GREEN = "#0072b2", "#b86a00", "#009e73"
 
 def loss_png(curves: Curves) -> bytes:
     """The loss over training: each step, smoothed, held out; logarithmic."""
-    figure, axes = _figure(7.2, 3.2)
+    figure, axes = new_figure(7.2, 3.2)
     axes.plot(curves.steps, curves.loss, color=LINE, linewidth=0.8, label="each step")
     axes.plot(curves.steps, curves.smoothed, color=BLUE, linewidth=1.6, label="smoothed")
     if len(curves.held):
@@ -26,23 +28,47 @@ def loss_png(curves: Curves) -> bytes:
     axes.set_ylabel("loss")
     for axis in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
         axis(lambda value, _position: f"{value:g}")
-    return _png(figure, axes)
+    return png_with_legend(figure, axes)
 
 
 def distances_png(generated: np.ndarray, held_out: np.ndarray) -> bytes:
     """How near generated and held-out images come to a training image."""
     import numpy
 
-    figure, axes = _figure(7.2, 2.6)
+    figure, axes = new_figure(7.2, 2.6)
     edges = numpy.linspace(0, max(generated.max(), held_out.max()) * 1.02, 40)
     axes.hist(held_out, edges, density=True, histtype="step", color=ORANGE, linewidth=1.6, label="held-out images")
     axes.hist(generated, edges, density=True, histtype="step", color=BLUE, linewidth=1.6, label="drawn images")
     axes.set_xlabel("distance to the nearest training image (RMS per pixel)")
     axes.set_yticks([])
-    return _png(figure, axes)
+    return png_with_legend(figure, axes)
 
 
-def _figure(width: float, height: float):
+def confusion_png(counts: Sequence[Sequence[int]], names: Sequence[str], most_named: int = 40) -> bytes:
+    """counts: [wanted][taken for]; each row shaded by its shares. Names stand at the axes where they find room."""
+    import numpy
+
+    table = numpy.asarray(counts, float)
+    shares = table / numpy.maximum(table.sum(axis=1, keepdims=True), 1)
+    side = min(7.2, 1.2 + 0.3 * len(names))
+    figure, axes = new_figure(side, side)
+    axes.grid(visible=False)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    if len(names) <= most_named:
+        axes.set_xticks(range(len(names)), names, rotation=90 if max(map(len, names)) > 3 else 0)
+        axes.set_yticks(range(len(names)), names)
+        for (row, column), count in numpy.ndenumerate(table):
+            if count and len(names) <= 20:
+                colour = PAPER if shares[row, column] > 0.5 else INK
+                axes.text(column, row, f"{count:g}", ha="center", va="center", fontsize=7, color=colour)
+    axes.set_xlabel("taken for")
+    axes.set_ylabel("wanted")
+    axes.yaxis.label.set(color=QUIET, size=9)
+    return _saved(figure)
+
+
+def new_figure(width: float, height: float):
+    """(figure, axes) in inches, in the reports' look."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=144, facecolor=PAPER, layout="constrained")
@@ -57,8 +83,13 @@ def _figure(width: float, height: float):
     return figure, axes
 
 
-def _png(figure, axes) -> bytes:
+def png_with_legend(figure, axes) -> bytes:
+    """The finished picture, with a legend of what has a label."""
     axes.legend(frameon=False, fontsize=8, labelcolor=INK, ncols=3, loc="upper right")
+    return _saved(figure)
+
+
+def _saved(figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from ...core.datasets import read
+from ...core.drawing import to_pixels
 from ...core.evaluation.copies import copies
+from ...core.evaluation.images import StoredImages
 from ...core.models import open_model
 from ...core.runs.files import write_atomically
 from ...core.runs.picture import png_bytes
@@ -57,7 +60,7 @@ def write_report(run: Run, columns: int = 10) -> RunReport:
     curves = CurveReader(run.path).read()
     curve_png = loss_png(curves)
     data = read(model.recipe)
-    train, held_out = (data.pixels[which].astype(np.float32) / 127.5 - 1 for which in (data.train, data.held_out))
+    train, held_out = (StoredImages(data, which) for which in (data.train, data.held_out))
     found = copies(drawing.arrays, train, held_out) if len(held_out) else None
 
     paths = {name: run.path / name for name in ("grid.png", "film.png", "loss.png", "report.html")}
@@ -79,7 +82,7 @@ def write_report(run: Run, columns: int = 10) -> RunReport:
     ]
     if found is not None:
         firsts = np.arange(0, len(drawing.labels), columns)
-        nearest = data.pixels[data.train[found.nearest[firsts]]].transpose(0, 2, 3, 1)
+        nearest = to_pixels(torch.from_numpy(train[found.nearest[firsts]]))
         pairs = png_bytes(
             labelled_grid(np.concatenate([drawing.drawn.images[firsts], nearest]), ("drawn", "nearest"), len(nearest)),
             drawing.recipe | {"indices": firsts.tolist(), "conditions": [drawing.conditions[k] for k in firsts]},
@@ -100,12 +103,12 @@ def write_report(run: Run, columns: int = 10) -> RunReport:
     return RunReport(paths["grid.png"], paths["film.png"], paths["loss.png"], paths["report.html"], drawing, found)
 
 
-def copies_words(found: Copies) -> str:
-    """The copy rate in a sentence."""
+def copies_words(found: Copies, mark: float = 0.05) -> str:
+    """The copy rate in a sentence. mark: the share of held-out images that are called near."""
     return (
-        f"{found.near:.0%} of {len(found.generated)} drawn images lie nearer to a training image than the nearest "
-        f"{found.quantile:.0%} of {len(found.held_out):,} held-out ones do (by chance {found.quantile:.0%} "
-        f"± {2 * found.standard_error:.0%}); the median distance is {found.ratio:.2f} of theirs."
+        f"{found.near(mark):.0%} of {len(found.generated):,} drawn images lie nearer to a training image than the "
+        f"nearest {mark:.0%} of {len(found.held_out):,} held-out ones do (by chance {mark:.0%} "
+        f"± {2 * found.standard_error(mark):.0%}); the median distance is {found.ratio:.2f} of theirs."
     )
 
 
