@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from .conditioning import Composition, composed_texts
-from .errors import RequestError
+from .errors import ModelError, RequestError, WorkbenchError
 from .events import Drawn, Preview
 from .machine import described_device, environment_now, memory_held
-from .recipe import Sampling
+from .recipe import Recipe
 from .sampling.path import draw_path, levels_of, measured_levels
 
 if TYPE_CHECKING:
@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     from .commands import Draw
     from .conditioning import Condition, ConditioningScheme
     from .denoisers.model import Weighted
-    from .recipe import Recipe
+    from .recipe import Sampling
     from .sampling.samplers import Step
 
 PIXELS_PER_CALL = 25_000
 """Pixels that go through the network at once; decides how many images one call holds."""
+MOST_AGAIN = 100_000
+"""A picture's recipe that asks for more images than this is not drawn again."""
 FILM_BYTES = 64 << 20
 """A film larger than this is thinned to fewer steps."""
 
@@ -72,7 +74,8 @@ def draw(
     if not indices:
         raise RequestError(f"{request.count} images cannot be drawn", fix="Ask for at least one")
     asked = request.conditions or scheme.in_turn(max(indices) + 1)
-    texts = tuple(asked[index % len(asked)] for index in indices)
+    texts = asked if len(asked) == len(indices) else [asked[index % len(asked)] for index in indices]
+    texts = tuple(texts)
     cond, labels = conditions_of(weights, texts)
     shape = (recipe.data.channels, *recipe.data.size)
     chunk = images_per_call(recipe.data.size)
@@ -172,7 +175,12 @@ def picture_recipe(
 
 
 def to_pixels(x: Tensor) -> np.ndarray:
-    """[n c h w] in [-1, 1] → [n h w c] uint8; values beyond are cut off."""
+    """[n c h w] in [-1, 1] → [n h w c] uint8, to be looked at; values beyond are cut off.
+
+    Of images that are neither grey nor colour, c is the first three channels, or the first of two.
+    """
+    if x.shape[1] not in (1, 3, 4):
+        x = x[:, : 3 if x.shape[1] > 4 else 1]
     return (x.clamp(-1, 1) + 1).mul(127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
@@ -204,8 +212,16 @@ class _Film:
 
 
 def with_indices(request: Draw, picture: dict[str, Any]) -> tuple[Draw, tuple[int, ...]]:
-    """A picture's own request: the same settings, conditions and indices, to be drawn again."""
-    indices = tuple(int(index) for index in picture.get("indices", [0]))
-    texts = tuple(str(text) for text in picture.get("conditions", []))
-    settings = Sampling.model_validate(picture.get("sampling", {}))
+    """A picture's own request: the same settings, conditions and indices, to be drawn again.
+
+    Raises ModelError where the picture's recipe is none of ours: whoever wrote the file, it is not to be trusted.
+    """
+    try:
+        indices = tuple(int(index) for index in picture.get("indices", [0]))
+        texts = tuple(str(text) for text in picture.get("conditions", []))
+        settings = Recipe.of({"sampling": picture.get("sampling", {})}).sampling
+    except (TypeError, ValueError, WorkbenchError) as error:
+        raise ModelError(f"its recipe cannot be used: {error}", file=request.model) from error
+    if not 0 < len(indices) <= MOST_AGAIN or not all(0 <= index < 2**63 for index in indices):
+        raise ModelError(f"its recipe asks for {len(indices):,} images", file=request.model)
     return replace(request, conditions=texts, count=len(indices), sampling=settings), indices

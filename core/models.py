@@ -18,7 +18,7 @@ from .commands import Draw
 from .data.source import Facts
 from .denoisers.model import DenoisingModel, Weighted, build_model, load_weights
 from .drawing import Weights, draw, with_indices
-from .errors import ModelError
+from .errors import ModelError, RequestError, WorkbenchError
 from .events import Drawn, ModelOpened
 from .extensions import bundled_models, make_scheme
 from .machine import choose_device, choose_precision, set_threads
@@ -31,11 +31,14 @@ from .runs.checkpoint import (
     weights_hash,
     write_model_file,
 )
+from .runs.files import write_atomically
 from .runs.folder import Run, find_runs
-from .runs.picture import grid, read_recipe, save_png, to_image
+from .runs.picture import film_bytes, grid, read_recipe, save_png, to_image
+from .runs.snapshots import snapshots
+from .training.posthoc import LONGEST, SHORTEST, KeptAverages
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import numpy as np
     import torch
@@ -43,6 +46,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .conditioning import ConditioningScheme
+
+
+TOGETHER = 128
+"""Images of a large draw that are held in memory at once."""
 
 
 @dataclass
@@ -58,30 +65,46 @@ class Model:
     device: torch.device
     step: int = 0
     trained: str = ""
+    kept: KeptAverages | None = None
+    """What other EMA lengths can be rebuilt from, for a run's model."""
     picture: dict[str, Any] = field(default_factory=dict)
     """The recipe of the picture that it was opened through, if it was."""
     _hashes: dict[float, str] = field(default_factory=dict)
+    _rebuilt: dict[float, dict[str, Tensor]] = field(default_factory=dict)
+    """The EMA that was rebuilt last, by its length."""
+
+    @property
+    def any_ema(self) -> bool:
+        """Whether EMAs of other lengths can be rebuilt."""
+        return self.kept is not None
+
+    def stored_ema(self, length: float | None) -> float | None:
+        """The length that the model carries and that this one names; None where it names none of them."""
+        near = min(self.weights, key=lambda known: abs(known - (length or 0.0)))
+        return near if length is not None and abs(near - length) <= 5e-4 else None
 
     def chosen_ema(self, length: float | None) -> float:
         """The EMA length that draws: None is the recipe's own. Raises ModelError where the model has not that one."""
-        lengths = sorted(self.weights, reverse=True)
         if length is None:
             first = self.recipe.training.emas[0]
-            return min(lengths, key=lambda known: abs(known - first))
-        near = min(lengths, key=lambda known: abs(known - length))
-        if abs(near - length) > 5e-4:
-            known = ", ".join(f"{each:g}" for each in lengths)
-            raise ModelError(
-                f"{self.name} has no EMA of length {length:g}",
-                field="sampling.ema",
-                fix=f"It has {known} (0: raw weights)",
-            )
-        return near
+            return min(self.weights, key=lambda known: abs(known - first))
+        stored = self.stored_ema(length)
+        if stored is not None:
+            return stored
+        if self.kept is not None and SHORTEST <= length <= LONGEST:
+            return length
+        known = ", ".join(f"{each:g}" for each in sorted(self.weights, reverse=True))
+        span = f", and any from {SHORTEST:g} to {LONGEST:g}" if self.kept else ""
+        raise ModelError(
+            f"{self.name} has no EMA of length {length:g}",
+            field="sampling.ema",
+            fix=f"It has {known} (0: raw weights){span}",
+        )
 
     def drawing_weights(self, ema: float | None = None) -> Weights:
-        """What `draw` needs."""
+        """What `draw` needs. Raises ModelError where the model cannot give this EMA length."""
         length = self.chosen_ema(ema)
-        tensors = self.weights[length]
+        tensors = self.weights.get(length) or self._rebuilt_weights(length)
         if length not in self._hashes:
             self._hashes[length] = weights_hash(tensors)
         return Weights(
@@ -111,6 +134,8 @@ class Model:
             self.scheme.choices,
             self.scheme.vector_width > 0,
             tuple(sorted(self.weights)),
+            self.chosen_ema(self.recipe.sampling.ema if self.kept else self.stored_ema(self.recipe.sampling.ema)),
+            self.any_ema,
             self.recipe.sampling.model_dump(mode="json"),
         )
 
@@ -123,15 +148,33 @@ class Model:
         settings = self.recipe.with_values({f"sampling.{key}": value for key, value in sampling.items()}).sampling
         return self._finish(Draw(0, self.reference, tuple(map(str, conditions)), count, settings), None)
 
+    def draw_all(
+        self, conditions: Sequence[str] = (), count: int = 8, first: int = 0, **sampling: Any
+    ) -> Iterator[Drawing]:
+        """As `draw`, for any number of images: some at a time, so that memory stays bounded.
+
+        first: the image to begin with; image k is the same whatever is drawn beside it. Raises as `draw`.
+        """
+        settings = self.recipe.with_values({f"sampling.{key}": value for key, value in sampling.items()}).sampling
+        asked = tuple(map(str, conditions)) or tuple(self.scheme.in_turn(max(1, len(self.scheme.choices))))
+        for start in range(first, count, TOGETHER):
+            indices = tuple(range(start, min(start + TOGETHER, count)))
+            texts = tuple(asked[index % len(asked)] for index in indices)
+            request = Draw(0, self.reference, texts, len(indices), settings, film=False)
+            yield self._finish(request, indices)
+
     def draw_again(self) -> Drawing:
         """The picture's own draw, where the model was opened through a picture of ours."""
         if not self.picture:
             raise ModelError("was not opened through a picture", file=self.reference, fix="Open a PNG that we drew")
         return self._finish(*with_indices(Draw(0, self.reference), self.picture))
 
-    def save(self, path: Path | str, *, card: Mapping[str, Any] | None = None) -> None:
-        """Writes the drawing weights as a single-file model with recipe and card in its metadata."""
-        length = self.chosen_ema(None)
+    def save(self, path: Path | str, *, ema: float | None = None, card: Mapping[str, Any] | None = None) -> None:
+        """Writes the weights of one EMA length as a single-file model with recipe and card in its metadata.
+
+        Raises ModelError where the model has no such length.
+        """
+        length = self.chosen_ema(ema)
         facts = {
             "recipe": self.recipe.to_toml(),
             "classes": list(self.scheme.facts.classes),
@@ -142,6 +185,13 @@ class Model:
             "card": dict(card or {}),
         }
         write_model_file(Path(path), self.weights[length], facts)
+
+    def _rebuilt_weights(self, length: float) -> dict[str, Tensor]:
+        assert self.kept is not None
+        if length not in self._rebuilt:
+            rebuilt = self.kept.rebuilt(length)
+            self._rebuilt = {length: {name: tensor.to(self.device) for name, tensor in rebuilt.items()}}
+        return self._rebuilt[length]
 
     def _finish(self, request: Draw, indices: tuple[int, ...] | None) -> Drawing:
         path = draw(self.drawing_weights(request.sampling.ema), request, indices)
@@ -189,6 +239,13 @@ class Drawing:
         assert self.drawn.images is not None
         save_png(Path(path), grid(self.drawn.images, columns), self.recipe)
 
+    def save_film(self, path: Path | str, columns: int = 0) -> None:
+        """Writes the way from noise to the images as an animated GIF: x_t on the left, x̂_0 on the right."""
+        drawn = self.drawn
+        if drawn.film_x is None or drawn.film_x0 is None:
+            raise RequestError("this draw kept no film", fix="Draw fewer images at once")
+        write_atomically(Path(path), film_bytes(drawn.film_x, drawn.film_x0, columns))
+
 
 def open_model(reference: str | Path, device: str = "auto") -> Model:
     """Opens a MODEL: a bundled name, a run folder, a checkpoint, a model file, or a PNG that we drew.
@@ -226,7 +283,13 @@ def model_of_checkpoint(
             weights[float(file.removeprefix("ema-"))] = checkpoint.tensors(file)
     trained = datetime.date.fromtimestamp((checkpoint.path / "state.json").stat().st_mtime).isoformat()
     facts = Facts(tuple(checkpoint.facts.get("classes", ())))
-    return _assembled(reference, name, recipe, facts, weights, device, checkpoint.step, trained, checkpoint.path)
+    model = _assembled(reference, name, recipe, facts, weights, device, checkpoint.step, trained, checkpoint.path)
+    averages = {length: tensors for length, tensors in weights.items() if length}
+    if len(averages) > 1:
+        folder = Run(checkpoint.path.parent.parent).averages
+        time = int(checkpoint.facts["seen"]) + int(checkpoint.facts.get("before", 0))
+        model.kept = KeptAverages(time, averages, tuple(snapshots(folder, checkpoint.step)))
+    return model
 
 
 def _open_folder(path: Path, device: str) -> Model:
@@ -280,8 +343,8 @@ def _open_picture(path: Path, device: str) -> Model:
             if model and model.drawing_weights(picture.get("ema")).hash == wanted.get("hash"):
                 model.picture = picture
                 return model
-        except ModelError:
-            continue
+        except WorkbenchError:
+            continue  # whatever is there now, it did not draw the picture
     raise ModelError(
         f"the model that drew it ({wanted.get('name', 'unnamed')}) is not here, or has other weights now",
         file=path,

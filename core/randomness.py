@@ -26,8 +26,8 @@ class ImageNoise:
     Each call gives the next noise of each image, [b …] like `x`, on its device and of its type.
     """
 
-    def __init__(self, seed: int, indices: tuple[int, ...]) -> None:
-        self._generators = [generator(seed, "draw", 0, index) for index in indices]
+    def __init__(self, seed: int, indices: tuple[int, ...], purpose: str = "draw") -> None:
+        self._generators = [generator(seed, purpose, 0, index) for index in indices]
 
     def __call__(self, shape: tuple[int, ...], like: Tensor | None = None) -> Tensor:
         """shape: that of one image. Drawn in float32 on the CPU, so that no device changes it."""

@@ -253,10 +253,10 @@ class Sampling(Section):
         le=20,
     )
     guidance_from: float = setting(
-        0.0, "Guided above", "Guidance acts on noise levels above this one.", unit="σ", ge=0, le=100_000
+        0.0, "Guided above", "Guidance acts on noise levels above this one.", unit="σ", ge=0, le=100
     )
     guidance_to: float = setting(
-        100_000.0, "Guided up to", "Guidance acts on noise levels up to this one.", unit="σ", gt=0, le=100_000
+        1000.0, "Guided up to", "Guidance acts on noise levels up to this one.", unit="σ", gt=0, le=100_000
     )
     threshold: Literal["none", "static", "dynamic"] = setting(
         "none", "Threshold", "Keeps each step's clean image in range: cut off, or scaled (Imagen)."
@@ -293,12 +293,26 @@ class Sampling(Section):
     eta: float = setting(
         1.0, "Fresh noise η", "Share of each step's noise that is new (DDPM and SDE samplers); 0 is DDIM.", ge=0, le=1
     )
-    corrections: int = setting(
-        1, "Corrections", "Langevin steps at each noise level (Langevin samplers).", ge=1, le=100
+    corrections: int | None = setting(
+        None,
+        "Corrections",
+        "Langevin steps at each noise level; empty for the sampler's own, 5 for Langevin and 1 for the corrector.",
+        ge=1,
+        le=100,
     )
-    corrector_snr: float = setting(
-        0.16, "Correction ρ", "Size of a Langevin step: its noise against its pull.", gt=0, le=1
+    corrector_snr: float | None = setting(
+        None,
+        "Correction ρ",
+        "Size of a Langevin step, its noise against its pull; empty for the sampler's own, 0.5 and 0.16.",
+        gt=0,
+        le=1,
     )
+
+    @property
+    def langevin(self) -> tuple[int, float]:
+        """Corrections at each level, and their size: as set, or the sampler's own."""
+        steps, snr = (5, 0.5) if self.sampler == "langevin" else (1, 0.16)
+        return self.corrections or steps, self.corrector_snr or snr
 
     @model_validator(mode="after")
     def _falling(self) -> Self:

@@ -119,6 +119,10 @@ class Face(ABC):
         """The whole status line."""
 
     @abstractmethod
+    def unfold(self) -> None:
+        """Shows the settings that are folded away."""
+
+    @abstractmethod
     def save_picture(self, path: Path) -> None:
         """Saves the grid, as a person does."""
 
@@ -180,7 +184,14 @@ class FaceScenarios:
         assert last is not None
         assert int(last[0, 4, 4, 0]) == 80
 
-    NUMBERS: ClassVar = [("count", "12", 12), ("steps", "7", 7), ("guidance", "3.5", 3.5), ("seed", "99", 99)]
+    NUMBERS: ClassVar = [
+        ("count", "12", 12),
+        ("steps", "7", 7),
+        ("guidance", "3.5", 3.5),
+        ("seed", "99", 99),
+        ("temperature", "0.8", 0.8),
+        ("density", "0.55", 0.55),
+    ]
 
     @pytest.mark.parametrize(("name", "text", "value"), NUMBERS)
     def test_typing_a_number_redraws_with_it(self, ready: Face, name: str, text: str, value: float) -> None:
@@ -191,7 +202,10 @@ class FaceScenarios:
         assert float(ready.shown(name).replace(",", "")) == value
         assert not ready.error_at(name)
 
-    @pytest.mark.parametrize(("name", "value"), [("count", 16), ("steps", 30), ("guidance", 4.0)])
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [("count", 16), ("steps", 30), ("guidance", 4.0), ("temperature", 0.5), ("density", 0.6)],
+    )
     def test_moving_a_slider_redraws_with_it(self, ready: Face, name: str, value: float) -> None:
         before = ready.asked(Draw).ticket
         ready.slide(name, value)
@@ -230,10 +244,59 @@ class FaceScenarios:
         assert ready.asked(Draw).conditions == ()
 
     def test_sampler_is_chosen(self, ready: Face) -> None:
-        for sampler in ("euler", "dpmpp-2m", "heun"):
+        for sampler in ("euler", "dpmpp-2m", "langevin", "heun"):
             ready.choose("sampler", sampler)
             ready.work()
             assert ready.asked(Draw).sampling.sampler == sampler
+
+    def test_levels_are_chosen(self, ready: Face) -> None:
+        for grid in ("measured", "karras"):
+            ready.choose("grid", grid)
+            ready.work()
+            assert ready.asked(Draw).sampling.grid == grid
+
+    def test_a_density_that_the_images_do_not_bear_is_refused_with_its_limits(self, ready: Face) -> None:
+        before = ready.asked(Draw)
+        ready.type_into("density", "0.98")
+        ready.work()
+        assert "Choose between" in ready.error_at("density")
+        assert ready.asked(Draw) == before
+        ready.type_into("density", "0.52")
+        ready.work()
+        assert not ready.error_at("density")
+        assert ready.asked(Draw).sampling.density == 0.52
+
+    def test_the_measured_density_of_the_chosen_image_stands_beside_it(self, ready: Face) -> None:
+        assert "3.00 bits/dim" in ready.shown("image-likely")
+        ready.click_image(2)
+        ready.work()
+        assert "3.20 bits/dim" in ready.shown("image-likely")
+        ready.type_into("seed", "60")
+        ready.work(1)
+        assert "bits/dim" not in ready.shown("image-likely"), "those were other images"
+
+    def test_weights_are_averaged_as_asked_for(self, ready: Face) -> None:
+        ready.type_into("ema", "0.02")
+        ready.work()
+        assert ready.asked(Draw).sampling.ema == 0.0, "this model carries raw weights and one length"
+        ready.type_into("ema", "0.1")
+        ready.work()
+        assert ready.asked(Draw).sampling.ema == 0.1
+
+    def test_more_settings_unfold(self, ready: Face) -> None:
+        ready.unfold()
+        ready.type_into("guidance_to", "2.5")
+        ready.work()
+        assert ready.asked(Draw).sampling.guidance_to == 2.5
+        ready.choose("threshold", "dynamic")
+        ready.work()
+        assert ready.asked(Draw).sampling.threshold == "dynamic"
+        assert not ready.is_enabled("corrections"), "Heun does not correct"
+        ready.choose("sampler", "predictor-corrector")
+        ready.work()
+        ready.type_into("corrections", "3")
+        ready.work()
+        assert ready.asked(Draw).sampling.corrections == 3
 
     def test_the_dice_take_another_seed(self, ready: Face) -> None:
         ready.type_into("seed", "5")
@@ -347,12 +410,18 @@ class FaceScenarios:
         "data.path": ("/somewhere", "/somewhere"),
         "data.size": ("16, 16", (16, 16)),
         "data.channels": ("3", 3),
+        "data.depth": ("16", 16),
+        "data.augment": ("0.12", 0.12),
         "data.fit": ("pad", "pad"),
         "data.validation": ("0,25", 0.25),
         "data.shift": ("2", 2),
         "data.flip": ("yes", True),
         "conditioning.dropout": ("0.2", 0.2),
         "conditioning.scheme": ("none", "none"),
+        "model.network": ("transformer", "transformer"),
+        "model.depth": ("3", 3),
+        "model.prediction": ("v", "v"),
+        "model.schedule": ("cosine", "cosine"),
         "model.width": ("16", 16),
         "model.stem": ("4", 4),
         "model.multipliers": ("1, 3", (1, 3)),
@@ -364,7 +433,11 @@ class FaceScenarios:
         "training.batch": ("32", 32),
         "training.learning_rate": ("0.004", 0.004),
         "training.optimizer": ("adam", "adam"),
-        "training.emas": ("0.05, 0.2", [0.05, 0.2]),
+        "training.emas": ("0.05, 0.2", (0.05, 0.2)),
+        "training.noise": ("log-uniform", "log-uniform"),
+        "training.sigma_mean": ("-0.8", -0.8),
+        "training.sigma_std": ("1.6", 1.6),
+        "training.weighting": ("min-snr", "min-snr"),
         "training.checkpoint_every": ("11", 11),
         "training.preview_every": ("12", 12),
         "training.seed": ("13", 13),
@@ -375,8 +448,9 @@ class FaceScenarios:
         "sampling.guidance": ("2.5", 2.5),
     }
     CHOICES: ClassVar = {
-        "data.channels", "data.fit", "data.flip", "conditioning.scheme", "model.stem", "training.optimizer",
-        "training.device", "training.precision", "sampling.sampler",
+        "data.depth", "data.fit", "data.flip", "conditioning.scheme", "model.network", "model.stem", "model.prediction",
+        "model.schedule", "training.optimizer", "training.noise", "training.weighting", "training.device",
+        "training.precision", "sampling.sampler",
     }  # fmt: skip
 
     def test_every_field_of_the_form_has_a_scenario(self) -> None:

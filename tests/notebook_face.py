@@ -142,6 +142,10 @@ class NotebookFace(Face):
         assert values, f"{choice} is not among {row.choices}"
         self.edit(name, values[0])
 
+    def unfold(self) -> None:
+        self.choose("more", "yes")
+        self.settle()
+
     def click(self, name: str) -> None:
         if name in ("roll-seed", "lock-seed"):
             say(self.form_with("seed")[0], kind="press", key="seed", button=name)
@@ -166,10 +170,15 @@ class NotebookFace(Face):
     # --- seeing -----------------------------------------------------------------------------------
 
     def is_enabled(self, name: str) -> bool:
+        if name == "corrections":
+            form, _ = self.form_with(name)
+            return name not in form.off
         button = self.button(name)
         return self._is_seen(button) and not button.disabled
 
     def shown(self, name: str) -> str:
+        if name == "image-likely":
+            return self.view.draw.image_facts.text
         form, row = self.form_with(name)
         text = form.values[name]
         return text.split(" ")[0] if row.kind == "seed" else text

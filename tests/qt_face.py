@@ -255,12 +255,16 @@ class QtFace(Face):
         self.settle()
         assert not self.window.findChildren(QMenu), "a menu is left"
 
+    def unfold(self) -> None:
+        self.click("more")
+        self.settle()
+
     def click(self, name: str) -> None:
         name = NAMES.get(name, name)
         self.press(self.find(QWidget, name))
 
     def click_image(self, index: int) -> None:
-        grid = self.find(ImageGrid, "grid")
+        grid = self.find(ImageGrid, "images")
         self.press(grid, grid.cell(index).center().toPoint())
 
     def click_film(self, column: int) -> None:
@@ -302,6 +306,8 @@ class QtFace(Face):
     def shown(self, name: str) -> str:
         if name == "model-facts":
             return self.find(Subject, "draw-bar-subject").facts
+        if name == "image-likely":
+            return self.find(QLabel, name).text()
         for suffix in ("field", "combo"):
             for widget in self._seen(QWidget, f"{name}-{suffix}"):
                 return widget.text() if isinstance(widget, QLineEdit) else str(widget.property("currentText"))
@@ -314,7 +320,7 @@ class QtFace(Face):
 
     def grid(self) -> np.ndarray | None:
         """Read back from what is painted, a pixel of the screen from the middle of each pixel of the images."""
-        grid = self._only(ImageGrid, "grid")
+        grid = self._only(ImageGrid, "images")
         layout = grid.layout_now
         if layout is None:
             return None

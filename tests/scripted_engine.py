@@ -12,6 +12,7 @@ from imagen_workbench.core.events import (
     Catalogue,
     DataShown,
     Drawn,
+    Measured,
     ModelOpened,
     PluginFacts,
     Preview,
@@ -68,7 +69,7 @@ class ScriptedEngine:
             self.emit(
                 ModelOpened(
                     command.ticket, command.model, "digits" if command.model != LIVE else "run at 3", 1_100_000,
-                    "2026-11-24", 12_000, "abc", SIZE, 1, CLASSES, True, (0.0, 0.1),
+                    "2026-11-24", 12_000, "abc", SIZE, 1, CLASSES, True, (0.0, 0.1), 0.1,
                 )
             )  # fmt: skip
 
@@ -92,6 +93,10 @@ class ScriptedEngine:
                 {"version": 1, "indices": list(range(command.count)), "conditions": list(texts)},
             )
         )  # fmt: skip
+
+    def measure(self, command: Draw) -> Generator[None, None, None]:
+        yield
+        self.emit(Measured(command.ticket, tuple(3.0 + k / 10 for k in range(command.count)), (0.02,) * command.count))
 
     def look_at_data(self, command: ShowData) -> Generator[None, None, None]:
         self.asked.append(command)

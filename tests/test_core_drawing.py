@@ -43,7 +43,7 @@ class ByClass:
 
     def encode(self, prepared: np.ndarray, device: torch.device) -> Condition:
         vector = 0.4 * (torch.from_numpy(prepared)[:, None].float() - 1)
-        return Condition(vector, Condition(torch.zeros_like(vector)))
+        return Condition(vector, null=Condition(torch.zeros_like(vector)))
 
     def __call__(self, x: Tensor, sigma: Tensor, cond: Condition | None = None) -> Tensor:
         assert cond is not None
@@ -212,12 +212,13 @@ def test_a_model_draws_in_one_line(copied_run: Run) -> None:
     assert [image.size for image in picture.images] == [(28, 28)] * 2
     assert picture.labels == (7, 7)
     assert model.facts().choices == tuple("0123456789")
-    assert model.facts().emas == (0.0, 0.1)
+    assert model.facts().emas == (0.0, 0.05, 0.1)
+    assert model.facts().ema == 0.05
 
 
 def test_each_average_draws_with_its_own_weights(copied_run: Run) -> None:
     model = open_model(copied_run.path, "cpu")
-    average, raw, own = (model.draw(count=1, steps=2, ema=ema) for ema in (0.1, 0.0, None))
+    average, raw, own = (model.draw(count=1, steps=2, ema=ema) for ema in (0.05, 0.0, None))
     assert not np.array_equal(average.arrays, raw.arrays)
     assert np.array_equal(average.arrays, own.arrays)
     assert average.recipe["model"]["hash"] != raw.recipe["model"]["hash"]

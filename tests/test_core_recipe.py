@@ -230,7 +230,7 @@ def test_what_is_no_number_is_refused(section: str, name: str, value: object) ->
     [
         ({"training.learning_rate": 0.5}, "training.learning_rate", "diverges"),
         ({"sampling.sampler": "huen"}, "sampling.sampler", "heun"),
-        ({"data.channels": 2}, "data.channels", "1, 3 or 4"),
+        ({"data.channels": 0}, "data.channels", "At least 1"),
         ({"data.size": [3, 28]}, "data.size.0", "At least 4"),
         ({"data.size": 28}, "data.size", "list"),
         ({"data.validation": 1.5}, "data.validation", "whole number"),
@@ -241,7 +241,7 @@ def test_what_is_no_number_is_refused(section: str, name: str, value: object) ->
         ({"name": ""}, "name", ""),
         ({"name": "a/b"}, "name", ""),
         ({"name": 7}, "name", "text"),
-        ({"version": 2}, "version", "1"),
+        ({"version": 3}, "version", "2"),
         ({"training": 3}, "training", ""),
     ],
 )

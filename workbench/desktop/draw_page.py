@@ -8,7 +8,8 @@ from PySide6.QtCore import QPoint
 from PySide6.QtGui import QAction, QGuiApplication
 from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QMenu, QVBoxLayout, QWidget
 
-from ..presenters.drawing import EACH, MOST_CHIPS, SAMPLER_NAMES, DrawingPresenter, DrawingState
+from ..presenters.draw_form import FIELDS, GUIDANCE, MORE, PATH, START, WEIGHTS, DrawControl
+from ..presenters.drawing import EACH, MOST_CHIPS, DrawingPresenter, DrawingState
 from . import theme
 from .canvas import ImageGrid
 from .chips import Chips
@@ -39,10 +40,12 @@ class DrawPage(QWidget):
         self.draw = self.top.add_button("Draw", kind="primary", icon="return", name="draw")
         self.problem = Note("", name="draw-problem")
         self.problem.setContentsMargins(theme.L, theme.S, theme.L, theme.S)
-        self.grid = ImageGrid("grid", FIRST)
+        self.grid = ImageGrid("images", FIRST)
         self.film = FilmStrip("film", "The way from noise to the chosen image will be here.")
         self.number = Text("", bold=True)
         self.what = Text("", tone="quiet", name="image-facts")
+        self.likely = Text("", tone="quiet", name="image-likely")
+        self.likely.setToolTip("How likely the model finds this image, without guidance: fewer bits, more likely.")
         self.copy = Button("Copy as Python", kind="link", name="copy-python", help="This draw as code.")
         self.status = StatusBar()
         self._build()
@@ -58,7 +61,7 @@ class DrawPage(QWidget):
         lines = QVBoxLayout(facts)
         lines.setContentsMargins(0, theme.M, 0, 0)
         lines.setSpacing(0)
-        for text in (self.number, self.what):
+        for text in (self.number, self.what, self.likely):
             text.setFixedHeight(23)
             lines.addWidget(text)
         lines.addWidget(self.copy)
@@ -87,7 +90,6 @@ class DrawPage(QWidget):
             widget.setVisible(False)
 
     def _settings(self) -> Column:
-        form = DrawingPresenter.FORM
         self.chips = Chips(several=False, each=EACH, name="condition", label="Condition")
         self.choices = ChoiceControl("Shown", name="condition-choice", help="What every image shows.")
         self.count = NumberControl(
@@ -100,37 +102,41 @@ class DrawPage(QWidget):
             name="count",
             help="How many are drawn, up to 400.",
         )
-        self.seed = SeedControl(name="seed", help=form["seed"].help)
-        self.sampler = ChoiceControl("Sampler", SAMPLER_NAMES, name="sampler", help=form["sampler"].help)
-        self.steps = NumberControl(
-            "Steps", 1, 100, default=18, integer=True, logarithmic=True, name="steps", help=form["steps"].help
-        )
-        self.guidance = NumberControl(
-            form["guidance"].label,
-            0,
-            8,
-            default=1.5,
-            step=0.05,
-            name="guidance",
-            help=f"{form['guidance'].help} Ho and Salimans 2022.",
-            note="1 draws as learned; more follows the condition closer, with less variety.",
-        )
+        self.seed = SeedControl(name="seed", help=FIELDS["seed"].help)
+        self.settings: dict[str, NumberControl | ChoiceControl] = {}
         self.condition_group = Group("Condition")
         self.condition_group.add(self.chips, self.choices)
         self.choices.setVisible(False)
         start, path, guidance = Group("Start"), Group("Path"), Group("Guidance")
-        start.add(self.count, self.seed)
-        path.add(self.sampler, self.steps)
-        guidance.add(self.guidance)
+        weights, self.more = Group("Weights"), Group("More")
+        start.add(self.count, self.seed, *self._rows(START))
+        path.add(*self._rows(PATH))
+        guidance.add(*self._rows(GUIDANCE))
+        weights.add(*self._rows(WEIGHTS))
+        self.more.add(*self._rows(MORE))
+        self.more.setVisible(False)
+        self.unfold = Button("More settings", kind="link", name="more", help="Interval, threshold, fresh noise.")
+        fold = Surface("pane", "")
+        line = QHBoxLayout(fold)
+        line.setContentsMargins(theme.L, theme.S, theme.L, theme.S)
+        line.addWidget(self.unfold)
+        line.addStretch()
         column = Column(SIDE, "left")
-        column.add(self.condition_group, start, path, guidance)
+        column.add(self.condition_group, start, path, guidance, weights, fold, self.more)
         return column
+
+    def _rows(self, controls: tuple[DrawControl, ...]) -> list[NumberControl | ChoiceControl]:
+        """The rows of a group, kept by the name of their setting."""
+        for each in controls:
+            self.settings[each.key] = _row(each)
+        return [self.settings[each.key] for each in controls]
 
     def _connect(self) -> None:
         self.top.subject_pressed.connect(self._choose_model)
         self.draw.clicked.connect(self._draw)
         self.save.clicked.connect(self._save)
         self.copy.clicked.connect(self._copy)
+        self.unfold.clicked.connect(self._unfold)
         self.grid.selected.connect(self.presenter.select)
         self.film.scrubbed.connect(self.presenter.scrub)
         self.chips.edited.connect(self._take_chips)
@@ -143,7 +149,7 @@ class DrawPage(QWidget):
 
     def _plain(self) -> tuple[NumberControl | SeedControl | ChoiceControl | TextControl, ...]:
         """The controls whose object names are the presenter's settings."""
-        return self.count, self.seed, self.sampler, self.steps, self.guidance
+        return self.count, self.seed, *self.settings.values()
 
     def release(self) -> None:
         """Lets go of the presenter."""
@@ -165,6 +171,10 @@ class DrawPage(QWidget):
 
     def _take_choice(self, chosen: object) -> None:
         self.presenter.set(conditions=(str(chosen),) if chosen else ())
+
+    def _unfold(self) -> None:
+        self.more.setVisible(self.more.isHidden())
+        self.unfold.setText("More settings" if self.more.isHidden() else "Fewer settings")
 
     def _lock(self, locked: bool) -> None:  # noqa: FBT001 - Qt's signal
         self.presenter.set(locked=locked)
@@ -229,6 +239,7 @@ class DrawPage(QWidget):
             self.grid.show_selected(state.selected)
         if (state.drawn, state.selected) != (before.drawn, before.selected):
             self._show_film(state)
+        self.likely.show_text(state.likely)
         if state.film_at != before.film_at or state.drawn != before.drawn:
             self.film.show_current(state.film_at)
         self.draw.allow(state.can_draw)
@@ -253,18 +264,17 @@ class DrawPage(QWidget):
         self.choices.setVisible(many)
         self.chips.show_choices(() if many else choices)
         self.choices.show_choices([("", EACH), *((text, text) for text in choices)] if many else [])
-        self.guidance.setEnabled(facts.conditional)
-        self.guidance.default = state.sampling.guidance
-        self.steps.default = state.sampling.steps
+        for key, control in self.settings.items():
+            if isinstance(control, NumberControl):
+                control.default = state.value(key)
 
     def _show_settings(self, state: DrawingState) -> None:
-        values = {
-            "count": state.count,
-            **{key: getattr(state.sampling, key) for key in ("seed", "sampler", "steps", "guidance")},
-        }
+        values = {"count": state.count, "seed": state.sampling.seed, **{key: state.value(key) for key in self.settings}}
         for control in self._plain():
             if control.objectName() not in dict(state.errors):
                 control.show_value(values[control.objectName()])
+        for key, control in self.settings.items():
+            control.allow(state.off(key))
         self.seed.show_locked(state.locked)
 
     def _show_errors(self, state: DrawingState) -> None:
@@ -285,3 +295,21 @@ class DrawPage(QWidget):
             text = drawn.conditions[state.selected]
             self.number.show_text(f"No. {state.selected + 1}")
             self.what.show_text(f"condition {text}" if text else "no condition")
+
+
+def _row(control: DrawControl) -> NumberControl | ChoiceControl:
+    if control.kind == "choice":
+        return ChoiceControl(control.field.label, control.choices, name=control.key, help=control.help)
+    return NumberControl(
+        control.field.label,
+        control.low,
+        control.high,
+        default=control.field.default,
+        integer=control.integer,
+        step=control.step,
+        logarithmic=control.logarithmic,
+        unit=control.field.unit,
+        name=control.key,
+        help=control.help,
+        note=control.note,
+    )

@@ -147,6 +147,11 @@ class Control(QWidget):
         if not self.error:
             self.message.show_text(text)
 
+    def allow(self, reason_against: str = "") -> None:
+        """Enables the row, or greys it with the reason as its tooltip."""
+        self.setEnabled(not reason_against)
+        self.setToolTip(tip(reason_against))
+
     def mark_changed(self, changed: bool) -> None:  # noqa: FBT001
         """The dot after the label: the value is not the default."""
         self.label.mark_changed(changed)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...core.errors import RecipeError
-from ..presenters.drawing import EACH, MOST_CHIPS, MOST_IMAGES, SAMPLER_NAMES, DrawingPresenter, DrawingState
-from ..presenters.forms import FormField, value_of
+from ..presenters.draw_form import CONTROLS, FIELDS, GUIDANCE, MORE, PATH, START, WEIGHTS, DrawControl
+from ..presenters.drawing import EACH, MOST_CHIPS, MOST_IMAGES, DrawingPresenter, DrawingState
+from ..presenters.forms import FormField, text_of, value_of
 from .canvas import FilmStrip, ImageCanvas
 from .form import Form, Row
 from .parts import Button, Desk, Refresher, Words, box, is_shown, pictures, show_if
@@ -35,6 +37,7 @@ class DrawTab:
         self._refresh = Refresher(desk, self._show)
         self._mistyped: dict[str, tuple[str, str]] = {}
         self._path = ""
+        self._unfolded = False
 
         self.form = Form()
         self.problem = Words("iw-problem")
@@ -92,10 +95,10 @@ class DrawTab:
                 self._presenter.choose_model(_of_run(text))
             case "condition":
                 self._take_condition(text)
-            case "sampler":
-                self._presenter.set(sampler=text)
-            case "count" | "seed" | "steps" | "guidance":
-                field = COUNT if key == "count" else self._presenter.FORM[key]
+            case "more":
+                self._unfolded = text == "yes"
+            case _ if key == "count" or key in FIELDS:
+                field = COUNT if key == "count" else FIELDS[key]
                 try:
                     self._presenter.set(**{key: value_of(field, text)})
                 except RecipeError as error:
@@ -168,6 +171,8 @@ class DrawTab:
             self.grid.show(pictures(state.images))
         if (state.drawn, state.selected) != (before.drawn, before.selected):
             self._show_film(state)
+        if (state.drawn, state.selected, state.likely) != (before.drawn, before.selected, before.likely):
+            self._show_facts(state)
         self._desk.write(self.grid, "selected", state.selected if state.images is not None else -1)
         last = len(state.drawn.sigmas) - 1 if state.drawn else 0
         if (state.film_at, state.drawn) != (before.film_at, before.drawn):
@@ -179,7 +184,7 @@ class DrawTab:
         self.problem.show(told, "error" if state.problem else "quiet")
 
     def _lay_form(self) -> None:
-        state, form, start = self._presenter.state, DrawingPresenter.FORM, self._start
+        state = self._presenter.state
         facts = state.facts
         choices = tuple((text, text) for text in (facts.choices if facts else ()))
         each = (("", EACH),)
@@ -189,26 +194,26 @@ class DrawTab:
             condition = Row("condition", "chips", "Condition", choices=(choices + each) if choices else ())
         other = "Open a run, model file or picture…"
         model = Row("model", "choice", help="What draws.", choices=state.models, other=other)
-        guidance = Row(
-            "guidance", "number", form["guidance"].label, f"{form['guidance'].help} Ho and Salimans 2022.",
-            note="1 draws as learned; more follows the condition closer, with less variety.",
-            stops=tuple(f"{stop / 20:.2f}" for stop in range(161)), default=f"{start.guidance:.2f}",
-        )  # fmt: skip
         count = Row(
             "count", "number", "Images", f"How many are drawn, up to {MOST_IMAGES}.", stops=growing(64), default="8"
         )
-        steps = Row(
-            "steps", "number", form["steps"].label, form["steps"].help, stops=growing(100), default=str(start.steps)
-        )
+        seed = Row("seed", "seed", "Seed", FIELDS["seed"].help)
+        unfold = Row("more", "switch", "More", "Interval, threshold, fresh noise.")
         self.form.lay_out(
             (
                 ("Model", (model, Row("model-facts", "words"))),
                 *((("Condition", (condition,)),) if choices else ()),
-                ("Start", (count, Row("seed", "seed", "Seed", form["seed"].help))),
-                ("Path", (Row("sampler", "choice", "Sampler", form["sampler"].help, choices=SAMPLER_NAMES), steps)),
-                ("Guidance", (guidance,)),
+                ("Start", (count, seed, *self._rows(START))),
+                ("Path", self._rows(PATH)),
+                ("Guidance", self._rows(GUIDANCE)),
+                ("Weights", self._rows(WEIGHTS)),
+                ("", (unfold, *self._rows(MORE))),
             )
         )
+
+    def _rows(self, controls: tuple[DrawControl, ...]) -> tuple[Row, ...]:
+        started = replace(self._presenter.state, sampling=self._start)
+        return tuple(_row(each, started.value(each.key)) for each in controls)
 
     def _show_form(self, state: DrawingState) -> None:
         sampling = state.sampling
@@ -218,9 +223,8 @@ class DrawTab:
             "condition": state.conditions[0] if state.conditions else "",
             "count": str(state.count),
             "seed": str(sampling.seed),
-            "sampler": sampling.sampler,
-            "steps": str(sampling.steps),
-            "guidance": spoken_guidance(sampling.guidance),
+            "more": "yes" if self._unfolded else "no",
+            **{each.key: spoken(each, state.value(each.key)) for each in CONTROLS},
         }
         if state.facts is None and state.problem:
             values["model-facts"] = ""
@@ -232,28 +236,31 @@ class DrawTab:
             else:
                 del self._mistyped[key]
         values["seed"] = f"{values['seed'].replace(' ', '')} {'locked' if state.locked else 'free'}"
-        start = self._start
-        defaults = {"count": 8, "sampler": start.sampler, "steps": start.steps, "guidance": start.guidance}
-        now = {"count": state.count, **{key: getattr(sampling, key) for key in ("sampler", "steps", "guidance")}}
-        conditional = state.facts is None or state.facts.conditional
+        keys = [each.key for each in CONTROLS]
+        changed = {key for key in keys if getattr(sampling, key) != getattr(self._start, key)}
         self.form.show(
             values,
             errors,
-            changed={key for key, value in now.items() if value != defaults[key]},
-            off={} if conditional else {"guidance": "This model knows no conditions, so there is nothing to guide by."},
+            changed=changed | ({"count"} if state.count != 8 else set()),
+            off={key: why for key in keys if (why := state.off(key))},
+            hidden=() if self._unfolded else [each.key for each in MORE],
         )
 
     def _show_film(self, state: DrawingState) -> None:
-        film, drawn = state.film, state.drawn
+        film = state.film
         if film is None:
             self.film.show(NOTHING, NOTHING, [])
         else:
             self.film.show(pictures(film[0]), pictures(film[1]), film[2])
+
+    def _show_facts(self, state: DrawingState) -> None:
+        drawn = state.drawn
         if drawn is None:
             self.image_facts.show("")
         else:
             text = drawn.conditions[state.selected]
-            self.image_facts.show(f"No. {state.selected + 1} · {f'condition {text}' if text else 'no condition'}")
+            words = [f"No. {state.selected + 1}", f"condition {text}" if text else "no condition", state.likely]
+            self.image_facts.show(" · ".join(word for word in words if word))
 
 
 def _of_run(reference: str) -> str:
@@ -267,5 +274,33 @@ def growing(high: int) -> tuple[str, ...]:
     return tuple(str(stop) for stop in sorted({round(high ** (i / 240)) for i in range(241)}))
 
 
-def spoken_guidance(value: float) -> str:
-    return f"{value:.2f}" if abs(round(value, 2) - value) < 1e-9 else f"{value:.6g}"
+def _row(control: DrawControl, start: object) -> Row:
+    field = control.field
+    if control.kind == "choice":
+        return Row(control.key, "choice", field.label, control.help, choices=control.choices)
+    return Row(
+        control.key,
+        "number",
+        field.label,
+        control.help,
+        field.unit,
+        control.note,
+        stops=_stops(control),
+        default=spoken(control, start),
+    )
+
+
+def _stops(control: DrawControl) -> tuple[str, ...]:
+    low, high = control.low, control.high
+    if control.integer:
+        return growing(round(high))
+    if control.logarithmic:
+        return tuple(f"{low * (high / low) ** (i / 240):.3g}" for i in range(241))
+    return tuple(spoken(control, low + i * control.step) for i in range(round((high - low) / control.step) + 1))
+
+
+def spoken(control: DrawControl, value: object) -> str:
+    """A setting as the form writes it: with the decimals of its steps where it has no more."""
+    if not isinstance(value, float) or control.logarithmic:
+        return text_of(value)
+    return f"{value:.2f}" if abs(round(value, 2) - value) < 1e-9 and control.step < 1 else f"{value:.6g}"

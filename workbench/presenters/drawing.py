@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
 from ...core.commands import LIVE, CancelDraw, Command, Draw, OpenModel
-from ...core.errors import RecipeError, WorkbenchError
-from ...core.events import Catalogue, Drawn, Event, Failed, ModelOpened, Phase, PhaseChanged, Preview
+from ...core.errors import RecipeError, RequestError, WorkbenchError
+from ...core.events import Catalogue, Drawn, Event, Failed, Measured, ModelOpened, Phase, PhaseChanged, Preview
 from ...core.recipe import Recipe, Sampling
 from ...core.runs.folder import find_runs, user_home
 from ...core.runs.picture import grid, save_png
-from .forms import FormField, recipe_form
+from ...core.sampling.limits import check_quantile
+from .draw_form import why_off
 from .numbers import short_count
 
 if TYPE_CHECKING:
@@ -27,9 +28,6 @@ MOST_IMAGES = 400
 MOST_CHIPS = 12
 """More choices than these become a list that is searched."""
 EACH = "each in turn"
-SAMPLER_NAMES = (("heun", "Heun"), ("dpmpp-2m", "DPM-Solver++(2M)"), ("euler", "Euler"))
-"""(the recipe's name, the person's) in the order in which they are offered."""
-SETTINGS = ("sampler", "steps", "guidance", "seed", "sigma_min", "sigma_max", "rho", "churn", "ema")
 
 
 @dataclass(frozen=True)
@@ -54,6 +52,8 @@ class DrawingState:
     sigma: float = 0.0
     step: int = 0
     drawn: Drawn | None = None
+    measured: Measured | None = None
+    """How likely the drawn images are; comes after them."""
     selected: int = 0
     film_at: int = -1
     """Which step of the film is shown; -1: the finished image."""
@@ -81,6 +81,43 @@ class DrawingState:
         return drawn.film_x[:, self.selected], drawn.film_x0[:, self.selected], drawn.sigmas
 
     @property
+    def likely(self) -> str:
+        """How likely the selected image is, as "3.21 bits/dim"; empty before it is known."""
+        bits = self.measured.bits if self.measured else ()
+        return f"{bits[self.selected]:.2f} bits/dim" if self.selected < len(bits) else ""
+
+    def value(self, key: str) -> Any:
+        """What a control shows of a setting."""
+        if key == "ema" and self.sampling.ema is None:
+            return self.facts.ema if self.facts else 0.0
+        if key == "corrections":
+            return self.sampling.langevin[0]
+        return getattr(self.sampling, key)
+
+    def nearest_ema(self, length: float) -> float:
+        """The EMA length that the model can draw with and that is nearest to the one asked for."""
+        facts = self.facts
+        if facts is None or not facts.emas or (facts.any_ema and length >= min(each for each in facts.emas if each)):
+            return length
+        return min(facts.emas, key=lambda known: abs(known - length))
+
+    def check_density(self, sampling: Sampling) -> None:
+        """Raises RequestError where the model's images are too small for this quantile on these levels."""
+        assert self.facts is not None
+        height, width = self.facts.size
+        values = height * width * self.facts.channels
+        check_quantile(sampling.density, values, sampling.sigma_min, sampling.sigma_max)
+
+    def off(self, key: str) -> str:
+        """Empty, or why a setting has no effect now."""
+        facts = self.facts
+        if facts and key == "guidance" and not facts.conditional:
+            return "This model knows no conditions, so there is nothing to guide by."
+        if facts and key == "ema" and len(facts.emas) < 2 and not facts.any_ema:
+            return "This model carries the weights of one EMA length only."
+        return why_off(key, self.sampling)
+
+    @property
     def facts_line(self) -> str:
         """ "1.1 M weights · trained 2026-11-24"."""
         if self.facts is None:
@@ -100,10 +137,6 @@ class DrawingPresenter:
     """
 
     changed = Signal(DrawingState)
-
-    FORM: ClassVar[dict[str, FormField]] = {
-        form.key.removeprefix("sampling."): form for form in recipe_form(tuple(f"sampling.{key}" for key in SETTINGS))
-    }
 
     def __init__(self, post: Callable[[Command], None], next_ticket: Callable[[], int]) -> None:
         self._post = post
@@ -148,10 +181,16 @@ class DrawingPresenter:
             elif key == "locked":
                 fields["locked"] = bool(value)
             else:
+                if key == "ema" and value is not None:
+                    value = self._state.nearest_ema(value)
                 tried = sampling | {key: value}
+                if key in ("grid", "steps"):
+                    tried["levels"] = ()  # the model's own list of levels was for others
                 try:
-                    Recipe.of({"sampling": tried})
-                except RecipeError as error:
+                    checked = Recipe.of({"sampling": tried}).sampling
+                    if key == "density" and self._state.facts:
+                        self._state.check_density(checked)
+                except (RecipeError, RequestError) as error:
                     errors[key] = f"{error.fix}." if error.fix else f"{error.what}."
                 else:
                     sampling = tried
@@ -213,6 +252,7 @@ class DrawingPresenter:
         recipe, pixels = dict(drawn.recipe), None
         if selected_only:
             recipe["indices"] = [recipe.get("indices", list(range(len(drawn.images))))[state.selected]]
+            recipe["conditions"] = [drawn.conditions[state.selected]]
             pixels = drawn.images[state.selected]
         else:
             pixels = grid(drawn.images)
@@ -230,12 +270,16 @@ class DrawingPresenter:
         """The draw as code that makes it again."""
         state, sampling = self._state, self._state.sampling
         conditions = f", conditions={list(state.conditions)!r}" if state.conditions else ""
+        start = Sampling(**state.facts.sampling) if state.facts else Sampling()
+        told = ("seed", "guidance", "sampler", "steps")
+        others = [
+            key for key in Sampling.model_fields if key not in told and getattr(sampling, key) != getattr(start, key)
+        ]
+        settings = "".join(f",\n    {key}={getattr(sampling, key)!r}" for key in (*told, *others))
         return (
             "from imagen_workbench.core import open_model\n\n"
             f"model = open_model({state.model!r})\n"
-            f"drawn = model.draw(count={state.count}{conditions}, seed={sampling.seed},\n"
-            f"                   guidance={sampling.guidance:g}, sampler={sampling.sampler!r},\n"
-            f"                   steps={sampling.steps})\n"
+            f"drawn = model.draw(\n    count={state.count}{conditions}{settings},\n)\n"
             'drawn.save("grid.png")\n'
         )
 
@@ -259,6 +303,8 @@ class DrawingPresenter:
                     selected=min(self._state.selected, len(event.images) - 1),
                     problem="",
                 )
+            case Measured() if event.ticket == self._ticket:
+                self._show(measured=event)
             case ModelOpened() if event.ticket == self._open_ticket:
                 sampling = Sampling(**event.sampling) if event.sampling else Sampling()
                 self._show(facts=event, sampling=sampling, conditions=(), errors=(), problem="")
@@ -287,7 +333,7 @@ class DrawingPresenter:
         if state.can_draw:
             return
         self._ticket = self._next_ticket()
-        self._show(drawing=True, problem="", saved="", step=0)
+        self._show(drawing=True, problem="", saved="", step=0, measured=None)
         self._post(Draw(self._ticket, state.model, state.conditions, state.count, state.sampling))
 
     def _show(self, **changes: Any) -> None:
