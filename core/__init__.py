@@ -23,10 +23,11 @@ if TYPE_CHECKING:
         RunError,
         WorkbenchError,
     )
+    from .evaluation.evaluate import Evaluation, evaluate
     from .models import Drawing, Model, open_model
     from .precondition import Denoiser
     from .recipe import Recipe
-    from .runs.folder import Run
+    from .runs.folder import Run, user_home
     from .worker import Worker
     from .worker.headless import train
 
@@ -47,12 +48,15 @@ _HOMES = {
     "RequestError": "errors",
     "RunError": "errors",
     "WorkbenchError": "errors",
+    "Evaluation": "evaluation.evaluate",
+    "evaluate": "evaluation.evaluate",
     "Drawing": "models",
     "Model": "models",
     "open_model": "models",
     "Denoiser": "precondition",
     "Recipe": "recipe",
     "Run": "runs.folder",
+    "user_home": "runs.folder",
     "train": "worker.headless",
     "Worker": "worker",
 }
@@ -63,6 +67,7 @@ __all__ = [
     "DataError",
     "Denoiser",
     "Drawing",
+    "Evaluation",
     "Example",
     "Facts",
     "Model",
@@ -78,8 +83,10 @@ __all__ = [
     "SourceOptions",
     "WorkbenchError",
     "Worker",
+    "evaluate",
     "open_model",
     "train",
+    "user_home",
 ]
 
 

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from rich.console import Console
-
     from ..core.runs.folder import Run
 
 
@@ -49,11 +47,11 @@ def run_rows(runs: Sequence[Run]) -> list[tuple[str, str, str, str, str]]:
     return rows
 
 
-def doctor_report(console: Console) -> int:
-    """What this machine has, versions, devices, what is missing; 1 where something that is needed is."""
+def doctor_facts() -> tuple[list[tuple[str, str]], list[str]]:
+    """What this machine has, as (name, value), and a line for each thing that is missing."""
     import torch
 
-    from ..core.data.cache import cache_home
+    from ..core.data.entries import cache_home
     from ..core.extensions import bundled_models, catalogue
     from ..core.machine import available_cores, devices, has_fast_bfloat16
     from ..core.runs.folder import environment, runs_home
@@ -103,12 +101,7 @@ def doctor_report(console: Console) -> int:
         missing.append("ipykernel 7, so that the panel answers while a cell runs: pip install 'ipykernel>=7'")
     if not _has_display():
         missing.append("a display, for the desktop window (set DISPLAY, or run under xvfb-run)")
-    console.print(table(("", ""), rows))
-    for line in missing:
-        console.print(f"[yellow]missing[/] {line}", soft_wrap=True)
-    if not missing:
-        console.print("[green]Nothing is missing.[/]")
-    return 0
+    return rows, missing
 
 
 def _device_words(name: str) -> str:

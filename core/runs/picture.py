@@ -38,6 +38,28 @@ def grid(images: np.ndarray, columns: int = 0, gap: int = GAP, background: int =
     return sheet
 
 
+FRAME_MS, LAST_MS = 120, 2000
+"""How long a film shows each step, and its end."""
+FILM_SIDE = 96
+"""Small images are enlarged in a film until their shorter side has this many pixels."""
+
+
+def film_bytes(x: np.ndarray, x0: np.ndarray, columns: int = 0) -> bytes:
+    """[s n h w c] uint8 of x_t and of x̂_0 over the steps → the bytes of an animated GIF, one beside the other."""
+    scale = max(1, FILM_SIDE // min(x.shape[2:4]))
+    frames = []
+    for left, right in zip(x, x0, strict=True):
+        sheets = [grid(images, columns) for images in (left, right)]
+        frame = to_image(np.concatenate(sheets, axis=1))
+        frames.append(
+            frame.convert("RGB").resize((frame.width * scale, frame.height * scale), Image.Resampling.NEAREST)
+        )
+    times = [FRAME_MS] * (len(frames) - 1) + [LAST_MS]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:], duration=times, loop=0)
+    return buffer.getvalue()
+
+
 def png_bytes(pixels: np.ndarray, recipe: dict[str, Any]) -> bytes:
     """[h w c] uint8 and the recipe of the draw → the bytes of a PNG that carries it (iTXt)."""
     info = PngImagePlugin.PngInfo()

@@ -1,0 +1,147 @@
+"""`imagen-workbench sample`: draws from a model, as a grid, arrays, a film, or a folder of single images."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from ...core.errors import RecipeError, WorkbenchError
+
+if TYPE_CHECKING:
+    from ...core.models import Drawing, Model
+
+SETTINGS: tuple[tuple[str, Any, str, str], ...] = (
+    ("guidance", float, "W", "1 is no guidance"),
+    ("sampler", str, "S", "euler, heun, dpmpp-2m, dpmpp-2m-sde, unipc, ddim, ddpm, langevin, predictor-corrector"),
+    ("steps", int, "N", "noise levels on the way"),
+    ("grid", str, "G", "how the levels are spread: karras, exponential, cosine, flow, measured"),
+    ("density", float, "Q", "0.5 leaves the density as it is; higher draws smoother, more likely images"),
+    ("temperature", float, "T", "scales the starting noise"),
+    ("threshold", str, "KIND", "none, static or dynamic"),
+    ("seed", int, "K", "decides the starting noise"),
+    ("ema", float, "L", "EMA length; 0 draws from the raw weights"),
+)
+"""Options that are settings of the recipe's `sampling`; `--set` reaches the others."""
+
+
+def add_to(commands: argparse._SubParsersAction[Any]) -> None:
+    """Adds the command."""
+    command = commands.add_parser("sample", help="draw from a model")
+    command.add_argument(
+        "model", metavar="MODEL", help="a bundled name, a run folder, a checkpoint, a model file, or a PNG that we drew"
+    )
+    command.add_argument("--count", metavar="N", type=int, help="how many images (default: 8)")
+    command.add_argument(
+        "--condition", metavar="C", action="append", default=[],
+        help="one image's condition, cycled to count; several at once: '3 AND 5:0.5'",
+    )  # fmt: skip
+    for name, kind, value, about in SETTINGS:
+        command.add_argument(f"--{name}", metavar=value, type=kind, help=about)
+    command.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], dest="settings",
+        help="any other setting of a draw, for example churn=20 or guidance_to=2",
+    )  # fmt: skip
+    command.add_argument("--out", metavar="grid.png", type=Path, help="where the picture goes (default: grid.png)")
+    command.add_argument("--arrays", metavar="out.npz", type=Path, help="images and labels as numpy arrays")
+    command.add_argument("--film", metavar="out.gif", type=Path, help="the way from noise to the images as a film")
+    command.add_argument(
+        "--folder", metavar="DIR", type=Path,
+        help="any number of single images, in a folder for each class, with a manifest; goes on where it was stopped",
+    )  # fmt: skip
+    command.add_argument("--json", action="store_true", help="tell what was drawn as JSON")
+    command.add_argument("--device", default="auto", help=argparse.SUPPRESS)
+    command.set_defaults(work=_sample)
+
+
+def _sample(options: argparse.Namespace) -> int:
+    from ...core.models import open_model
+
+    if options.count is not None and options.count < 1:
+        raise RecipeError(f"{options.count} images", field="--count", fix="Give at least 1")
+    model = open_model(options.model, options.device)
+    given = _given(options)
+    console = Console(stderr=options.json, highlight=False)
+    try:
+        if options.folder:
+            told = _into_folder(options, model, given, console)
+        else:
+            told = _at_once(options, model, given, console)
+    except OSError as error:
+        raise WorkbenchError(
+            f"cannot be written: {error.strerror}", file=error.filename or options.out, fix="Choose another place"
+        ) from error
+    if options.json:
+        sys.stdout.write(json.dumps(told, ensure_ascii=False, indent=2) + "\n")
+    return 0
+
+
+def _given(options: argparse.Namespace) -> dict[str, Any]:
+    """The settings that the person gave. Raises RecipeError where `--set` is not KEY=VALUE."""
+    from ...core.recipe import parse_setting
+
+    named = {name: value for name, *_ in SETTINGS if (value := getattr(options, name)) is not None}
+    others = dict(parse_setting(text) for text in options.settings)
+    return named | {key.removeprefix("sampling."): value for key, value in others.items()}
+
+
+def _at_once(options: argparse.Namespace, model: Model, given: dict[str, Any], console: Console) -> dict[str, Any]:
+    import numpy as np
+
+    from ...core.runs.files import write_atomically
+
+    drawing = _drawing(options, model, given)
+    elsewhere = options.arrays or options.film
+    out = options.out or (None if elsewhere else Path("grid.png"))
+    if out:
+        drawing.save(out)
+        console.print(f"{out}: {len(drawing.labels)} images from {model.name}, {drawing.drawn.seconds:.1f} s")
+    if options.film:
+        drawing.save_film(options.film)
+        console.print(f"{options.film}: {len(drawing.drawn.sigmas)} steps")
+    if options.arrays:
+        buffer = io.BytesIO()
+        np.savez(buffer, images=drawing.arrays, labels=np.asarray(drawing.labels, np.int64))
+        write_atomically(options.arrays, buffer.getvalue())
+        console.print(f"{options.arrays}: images {drawing.arrays.shape} float32 in [-1, 1], labels")
+    files = [str(path) for path in (out, options.film, options.arrays) if path]
+    return {"files": files, "labels": list(drawing.labels), "conditions": list(drawing.conditions), **drawing.recipe}
+
+
+def _drawing(options: argparse.Namespace, model: Model, given: dict[str, Any]) -> Drawing:
+    if model.picture and not given and not options.condition and options.count is None:
+        return model.draw_again()
+    kept, texts, count = _asked(options, model)
+    return model.draw(texts, count, **(kept | given))
+
+
+def _asked(options: argparse.Namespace, model: Model) -> tuple[dict[str, Any], list[str], int]:
+    """A picture's own settings, the conditions and how many images; what the person says goes first."""
+    kept = dict(model.picture.get("sampling", {}))
+    texts = options.condition or list(model.picture.get("conditions", []))
+    return kept, texts, options.count or len(model.picture.get("indices", ())) or max(8, len(texts))
+
+
+def _into_folder(options: argparse.Namespace, model: Model, given: dict[str, Any], console: Console) -> dict[str, Any]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from ...core.runs.collection import Collection
+
+    kept, texts, count = _asked(options, model)
+    collection = Collection(options.folder)
+    begun = len(collection)
+    drawings = model.draw_all(texts, count, begun, **(kept | given))
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("Drawing", total=count, completed=begun)
+        for drawing in drawings:
+            assert drawing.drawn.images is not None
+            collection.add(drawing.drawn.images, drawing.labels, drawing.recipe)
+            bar.update(task, completed=len(collection))
+    console.print(f"{options.folder}: {len(collection):,} images from {model.name}, listed in manifest.csv")
+    return {"folder": str(options.folder), "images": len(collection), "manifest": str(collection.manifest)}
