@@ -168,7 +168,7 @@ class DrawingPresenter:
         """
         errors = dict(self._state.errors)
         fields: dict[str, Any] = {}
-        sampling = self._state.sampling.model_dump()
+        sampling: dict[str, Any] = self._state.sampling.model_dump()
         for key, value in settings.items():
             errors.pop(key, None)
             if key == "conditions":
@@ -181,9 +181,8 @@ class DrawingPresenter:
             elif key == "locked":
                 fields["locked"] = bool(value)
             else:
-                if key == "ema" and value is not None:
-                    value = self._state.nearest_ema(value)
-                tried = sampling | {key: value}
+                wanted = self._state.nearest_ema(value) if key == "ema" and value is not None else value
+                tried = sampling | {key: wanted}
                 if key in ("grid", "steps"):
                     tried["levels"] = ()  # the model's own list of levels was for others
                 try:
