@@ -22,7 +22,7 @@ from .errors import ModelError, RequestError, WorkbenchError
 from .events import Drawn, ModelOpened
 from .extensions import bundled_models, make_scheme
 from .machine import choose_device, choose_precision, set_threads
-from .recipe import Recipe
+from .recipe import REBUILT, Recipe
 from .runs.checkpoint import (
     Checkpoint,
     checkpoints,
@@ -35,7 +35,7 @@ from .runs.files import write_atomically
 from .runs.folder import Run, find_runs
 from .runs.picture import film_bytes, grid, read_recipe, save_png, to_image
 from .runs.snapshots import snapshots
-from .training.posthoc import LONGEST, SHORTEST, KeptAverages
+from .training.posthoc import KeptAverages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -91,10 +91,10 @@ class Model:
         stored = self.stored_ema(length)
         if stored is not None:
             return stored
-        if self.kept is not None and SHORTEST <= length <= LONGEST:
+        if self.kept is not None and REBUILT[0] <= length <= REBUILT[1]:
             return length
         known = ", ".join(f"{each:g}" for each in sorted(self.weights, reverse=True))
-        span = f", and any from {SHORTEST:g} to {LONGEST:g}" if self.kept else ""
+        span = f", and any from {REBUILT[0]:g} to {REBUILT[1]:g}" if self.kept else ""
         raise ModelError(
             f"{self.name} has no EMA of length {length:g}",
             field="sampling.ema",

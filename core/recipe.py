@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 VERSION = 2
+REBUILT = (0.02, 0.25)
+"""EMA lengths that can be rebuilt from the snapshots of a run."""
 
 
 def setting(default: Any, label: str, help: str, *, unit: str = "", above: str = "", **limits: Any) -> Any:

@@ -222,8 +222,10 @@ def test_each_average_draws_with_its_own_weights(copied_run: Run) -> None:
     assert not np.array_equal(average.arrays, raw.arrays)
     assert np.array_equal(average.arrays, own.arrays)
     assert average.recipe["model"]["hash"] != raw.recipe["model"]["hash"]
+    rebuilt = model.draw(count=1, steps=2, ema=0.08)
+    assert rebuilt.recipe["model"]["hash"] not in (average.recipe["model"]["hash"], raw.recipe["model"]["hash"])
     with pytest.raises(ModelError) as caught:
-        model.draw(count=1, ema=0.2)
+        model.draw(count=1, ema=0.005)
     assert caught.value.field == "sampling.ema"
     assert "0.1" in caught.value.fix
 

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from ..runs.snapshots import Snapshot
 
-SHORTEST, LONGEST = 0.02, 0.25
-"""EMA lengths that can be rebuilt: their range, where enough is kept."""
 WORST = 0.3
 """A profile that the kept ones miss by more than this, relative in L2, is not rebuilt."""
 

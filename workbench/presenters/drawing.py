@@ -11,7 +11,7 @@ from psygnal import Signal
 from ...core.commands import LIVE, CancelDraw, Command, Draw, OpenModel
 from ...core.errors import RecipeError, RequestError, WorkbenchError
 from ...core.events import Catalogue, Drawn, Event, Failed, Measured, ModelOpened, Phase, PhaseChanged, Preview
-from ...core.recipe import Recipe, Sampling
+from ...core.recipe import REBUILT, Recipe, Sampling
 from ...core.runs.folder import find_runs, user_home
 from ...core.runs.picture import grid, save_png
 from ...core.sampling.limits import check_quantile
@@ -97,7 +97,7 @@ class DrawingState:
     def nearest_ema(self, length: float) -> float:
         """The EMA length that the model can draw with and that is nearest to the one asked for."""
         facts = self.facts
-        if facts is None or not facts.emas or (facts.any_ema and length >= min(each for each in facts.emas if each)):
+        if facts is None or not facts.emas or (facts.any_ema and REBUILT[0] <= length <= REBUILT[1]):
             return length
         return min(facts.emas, key=lambda known: abs(known - length))
 
