@@ -369,5 +369,7 @@ def _assembled(
     for tensors in weights.values():
         load_weights(module, tensors, file)
     module.eval().to(place)
-    moved = {length: {key: tensor.to(place) for key, tensor in group.items()} for length, group in weights.items()}
+    moved = {
+        length: {key: tensor.to(place, copy=True) for key, tensor in group.items()} for length, group in weights.items()
+    }
     return Model(reference, name, recipe, scheme, module, moved, place, step, trained)

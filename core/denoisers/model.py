@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import shutil
 import sys
@@ -90,29 +91,21 @@ def require_compiler() -> None:
 
 
 class Weighted:
-    """A model's denoiser with other weights in it (an EMA's), which are not copied.
+    """A model's denoiser with other weights in it (an EMA's), as they are and as they become: they are not copied.
 
-    tensors: the model's parameters by name.
+    tensors: the model's parameters by name. The model beside it trains on undisturbed.
     """
 
     def __init__(self, model: DenoisingModel, tensors: Mapping[str, Tensor]) -> None:
-        self._model = model
-        self._tensors = dict(tensors)
+        shared = {id(own): nn.Parameter(tensors[name], requires_grad=False) for name, own in model.named_parameters()}
+        self._module = copy.deepcopy(model, shared).eval()
 
     def __call__(self, x: Tensor, sigma: Tensor, cond: Condition | None = None) -> Tensor:
-        was_training = self._model.training
-        self._model.eval()
-        try:
-            return torch.func.functional_call(self._model, self._tensors, (x, sigma, cond))
-        finally:
-            self._model.train(was_training)
+        return self._module(x, sigma, cond)
 
     def encoder(self, prepared: Tensor) -> Condition:
         """Prepared conditions [b …] → Condition, by the encoder with these weights."""
-        own = {
-            name.removeprefix("encode."): tensor for name, tensor in self._tensors.items() if name.startswith("encode.")
-        }
-        return torch.func.functional_call(self._model.encode, own, (prepared,))
+        return self._module.encode(prepared)
 
     def encode(self, prepared: np.ndarray, device: torch.device) -> Condition:
         """As `encoder`, from an array, on the device."""
