@@ -359,6 +359,8 @@ class Recipe(Section):
             tables = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise RecipeError(f"not TOML: {error}", file=file, fix="Mend that line") from error
+        except RecursionError as error:
+            raise RecipeError("not TOML: nested too deeply", file=file) from error
         return cls.of(tables, file=file)
 
     @classmethod

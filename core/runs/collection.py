@@ -85,7 +85,12 @@ class Collection:
         whole = text[: text.rfind("\n") + 1]
         if whole != text:
             write_atomically(self.manifest, whole)
-        return max(0, sum(1 for _ in csv.reader(io.StringIO(whole))) - 1)
+        try:
+            return max(0, sum(1 for _ in csv.reader(io.StringIO(whole))) - 1)
+        except csv.Error as error:
+            raise RunError(
+                f"cannot be read as a table: {error}", file=self.manifest, fix="Choose another folder"
+            ) from error
 
 
 def folder_name(condition: str) -> str:

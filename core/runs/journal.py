@@ -117,9 +117,11 @@ def _last_attempt(records: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 def _parsed(line: bytes) -> dict[str, Any] | None:
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return record if isinstance(record, dict) and "kind" in record and "step" in record else None
+    if not isinstance(record, dict) or not isinstance(record.get("kind"), str):
+        return None
+    return record if isinstance(record.get("step"), int) else None
 
 
 def _finite(value: Any) -> Any:
