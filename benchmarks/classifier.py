@@ -19,8 +19,8 @@ from imagen_workbench.core.datasets import read
 from imagen_workbench.core.evaluation.agreement import agreement
 from imagen_workbench.core.evaluation.classify import Classifier, judge_in_turns, train_classifier
 from imagen_workbench.core.evaluation.images import StoredImages
-from imagen_workbench.core.evaluation.turns import finish
 from imagen_workbench.core.extensions import bundled_recipes
+from imagen_workbench.core.generators import finish
 from imagen_workbench.core.machine import set_threads
 from imagen_workbench.workbench.reports.evaluation_report import share_words
 

@@ -24,7 +24,7 @@ from imagen_workbench.core.evaluation.agreement import agreement
 from imagen_workbench.core.evaluation.classify import judge_in_turns
 from imagen_workbench.core.evaluation.copies import MARKS, copies
 from imagen_workbench.core.evaluation.images import StoredImages
-from imagen_workbench.core.evaluation.turns import finish
+from imagen_workbench.core.generators import finish
 from imagen_workbench.workbench.reports.evaluation_report import share_words
 from imagen_workbench.workbench.reports.run_report import copies_words
 

@@ -32,9 +32,9 @@ from imagen_workbench.core.datasets import reading
 from imagen_workbench.core.denoisers.layers import set_dropout_generator
 from imagen_workbench.core.denoisers.model import build_model, load_weights
 from imagen_workbench.core.drawing import conditions_of, draw
-from imagen_workbench.core.evaluation.turns import finish
 from imagen_workbench.core.events import Failed, Progress
 from imagen_workbench.core.extensions import bundled_recipes
+from imagen_workbench.core.generators import finish
 from imagen_workbench.core.machine import choose_device, cpu_flags, set_threads
 from imagen_workbench.core.runs.checkpoint import load_newest
 from imagen_workbench.core.runs.folder import Run

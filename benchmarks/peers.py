@@ -35,8 +35,8 @@ from imagen_workbench.core import Recipe
 from imagen_workbench.core.datasets import reading
 from imagen_workbench.core.denoisers.model import build_model
 from imagen_workbench.core.evaluation.images import StoredImages
-from imagen_workbench.core.evaluation.turns import finish
 from imagen_workbench.core.extensions import bundled_recipes
+from imagen_workbench.core.generators import finish
 from imagen_workbench.core.machine import choose_device, has_fast_bfloat16, set_threads
 
 if TYPE_CHECKING:

@@ -35,8 +35,8 @@ from imagen_workbench.core.evaluation.classify import Judgement, judge_in_turns
 from imagen_workbench.core.evaluation.copies import copies
 from imagen_workbench.core.evaluation.frechet import fitted, frechet_distance
 from imagen_workbench.core.evaluation.images import StoredImages
-from imagen_workbench.core.evaluation.turns import finish
 from imagen_workbench.core.events import Progress
+from imagen_workbench.core.generators import finish
 from imagen_workbench.core.machine import set_threads
 from imagen_workbench.core.recipe import parse_setting
 from imagen_workbench.workbench.cli import find_recipe

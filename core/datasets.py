@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from .data.cache import Dataset, Reading, prepare
 from .data.source import Facts
 from .extensions import make_scheme, make_source
+from .generators import finish
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -29,9 +30,5 @@ def reading(recipe: Recipe, *, check: bool = True) -> Generator[Reading, None, t
 
 def read(recipe: Recipe) -> Dataset:
     """The whole of `reading`, here and now."""
-    steps = reading(recipe)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value[0]
+    dataset, _ = finish(reading(recipe))
+    return dataset

@@ -21,6 +21,7 @@ from .drawing import Weights, draw, with_indices
 from .errors import ModelError, RequestError, WorkbenchError
 from .events import Drawn, ModelOpened
 from .extensions import bundled_models, make_scheme
+from .generators import finish
 from .machine import choose_device, choose_precision, set_threads
 from .recipe import REBUILT, Recipe
 from .runs.checkpoint import (
@@ -194,12 +195,7 @@ class Model:
         return self._rebuilt[length]
 
     def _finish(self, request: Draw, indices: tuple[int, ...] | None) -> Drawing:
-        path = draw(self.drawing_weights(request.sampling.ema), request, indices)
-        while True:
-            try:
-                next(path)
-            except StopIteration as end:
-                return Drawing(end.value)
+        return Drawing(finish(draw(self.drawing_weights(request.sampling.ema), request, indices)))
 
 
 @dataclass(frozen=True)

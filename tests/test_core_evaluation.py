@@ -25,8 +25,9 @@ from imagen_workbench.core.evaluation.evaluate import evaluating
 from imagen_workbench.core.evaluation.frechet import Gaussian, fitted, frechet_distance
 from imagen_workbench.core.evaluation.images import StoredImages
 from imagen_workbench.core.evaluation.pixels import pixel_statistics
-from imagen_workbench.core.evaluation.turns import Turn, finish
+from imagen_workbench.core.evaluation.turns import Turn
 from imagen_workbench.core.extensions import bundled_recipes
+from imagen_workbench.core.generators import finish
 from imagen_workbench.core.randomness import generator
 from imagen_workbench.core.recipe import Recipe
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .turns import Turn, finish
+from ..generators import finish
+from .turns import Turn
 
 if TYPE_CHECKING:
     from collections.abc import Generator

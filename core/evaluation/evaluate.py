@@ -14,6 +14,7 @@ import numpy as np
 
 from ..datasets import reading
 from ..errors import RequestError
+from ..generators import finish
 from .agreement import Agreement, agreement
 from .classify import FEATURES, Judgement, judge_in_turns, train_classifier
 from .copies import MARKS, Copies, nearest_in_turns
@@ -21,9 +22,9 @@ from .frechet import fitted, frechet_distance
 from .images import StoredImages
 from .pixels import PixelStatistics, pixel_statistics
 from .samples import Evidence, draw_samples
-from .turns import Turn, finish
 
 if TYPE_CHECKING:
+    from .turns import Turn
     from collections.abc import Generator
 
     import torch

@@ -10,12 +10,13 @@ import torch
 
 from ..commands import Draw
 from ..drawing import draw, images_per_call, to_pixels
+from ..generators import retold
 from ..recipe import Sampling
 from .classify import Judgement, judge
 from .copies import nearest_in_turns
 from .images import StoredImages
 from .pixels import PixelStatistics, PixelSums
-from .turns import Turn, retold
+from .turns import Turn
 
 if TYPE_CHECKING:
     from collections.abc import Generator

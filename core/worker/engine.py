@@ -14,6 +14,7 @@ from ..drawing import draw, to_pixels
 from ..errors import RequestError
 from ..events import DataShown, Measured
 from ..extensions import catalogue
+from ..generators import retold
 from ..likelihood import likelihood
 from ..machine import set_threads
 from ..models import Model, open_model
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from ..commands import Draw, ReadCatalogue, ShowData, Train
     from ..drawing import Weights
-    from ..events import Drawn, Event
+    from ..events import Drawn, Event, Preview
 
 SHOWN = 36
 """Training images that a look at a dataset brings."""
@@ -51,17 +52,13 @@ class TorchEngine:
 
     def draw(self, command: Draw) -> Generator[None, None, None]:
         weights = self._model(command.model).drawing_weights(command.sampling.ema)
-        path = draw(weights, command)
-        while True:
-            try:
-                preview = next(path)
-            except StopIteration as end:
-                self._drawn = weights, end.value
-                self._emit(end.value)
-                return
-            if preview is not None:
-                self._emit(preview)
-            yield
+        drawn = yield from retold(draw(weights, command), self._show)
+        self._drawn = weights, drawn
+        self._emit(drawn)
+
+    def _show(self, preview: Preview | None) -> None:
+        if preview is not None:
+            self._emit(preview)
 
     def measure(self, command: Draw) -> Generator[None, None, None]:
         if self._drawn is None or self._drawn[1].ticket != command.ticket:
@@ -77,14 +74,7 @@ class TorchEngine:
             yield
 
     def look_at_data(self, command: ShowData) -> Generator[None, None, None]:
-        steps = reading(command.recipe, check=False)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                data, _ = end.value
-                break
-            yield
+        data, _ = yield from retold(reading(command.recipe, check=False), lambda _: None)
         shown = data.train[:SHOWN]
         names = data.classes
         self._emit(

@@ -8,6 +8,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from ..datasets import reading
+from ..generators import finish
 from ..machine import choose_device, set_threads
 from ..recipe import Recipe
 from ..training.loop import train
@@ -37,13 +38,8 @@ def follow(recipe: Recipe) -> None:
 
 def _read(recipe: Recipe) -> Setup:
     """The data, which the main process has decoded by now."""
-    steps = reading(recipe, check=False)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            data, scheme = end.value
-            return Setup(recipe, data, scheme, choose_device(recipe.training.device))
+    data, scheme = finish(reading(recipe, check=False))
+    return Setup(recipe, data, scheme, choose_device(recipe.training.device))
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from ..denoisers.model import Weighted
 from ..drawing import draw, images_per_call
 from ..errors import RunError
 from ..events import Preparing, Progress, RolledBack, SampleRow, Saved
+from ..generators import retold
 from ..machine import choose_device, described_device, memory_held
 from ..models import Model
 from ..runs.checkpoint import load_newest, weights_hash, write_checkpoint
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     from ..commands import Train
     from ..conditioning import ConditioningScheme
-    from ..data.cache import Dataset
+    from ..data.cache import Dataset, Reading
     from ..events import Drawn, Event
     from ..recipe import Recipe
     from ..runs.checkpoint import Checkpoint
@@ -182,14 +183,11 @@ class TrainingRun:
             self._tell_resumed(loaded[0], loaded[2])
 
     def _read_data(self, recipe: Recipe) -> Generator[Moment, None, tuple[Dataset, ConditioningScheme]]:
-        steps = reading(recipe)
-        while True:
-            try:
-                seen = next(steps)
-            except StopIteration as end:
-                return end.value
+        def told(seen: Reading) -> Moment:
             self._emit(Preparing(self._command.ticket, "Reading images", seen.done, seen.total))
-            yield Moment.PREPARING
+            return Moment.PREPARING
+
+        return (yield from retold(reading(recipe), told))
 
     def _begin(self) -> None:
         """The state before the first step."""
@@ -279,12 +277,7 @@ class TrainingRun:
         average = next(iter(state.emas.values()))
         denoise = Weighted(state.model, average)
         work = held_out_loss(denoise, denoise.encoder, setup.data, setup.recipe, setup.device)
-        while True:
-            try:
-                next(work)
-            except StopIteration as end:
-                return end.value
-            yield Moment.AT_WORK
+        return (yield from retold(work, _at_work))
 
     def _draw_row(self) -> Generator[Moment, None, None]:
         """Draws the fixed seeds, writes them into the folder and shows them."""
@@ -302,12 +295,7 @@ class TrainingRun:
         recipe = model.recipe
         request = Draw(0, self.run, (), min(ROW, 4 * images_per_call(recipe.data.size)), recipe.sampling, film=False)
         work = draw(model.drawing_weights(model.stored_ema(recipe.sampling.ema)), request)
-        while True:
-            try:
-                next(work)
-            except StopIteration as end:
-                return end.value
-            yield Moment.AT_WORK
+        return (yield from retold(work, _at_work))
 
     # --- what is told -----------------------------------------------------------------------------
 
@@ -388,3 +376,7 @@ class TrainingRun:
 
     def _step(self) -> int:
         return self._state.seen // self._setup.recipe.training.batch if self._state and self._setup else 0
+
+
+def _at_work(_turn: object) -> Moment:
+    return Moment.AT_WORK

@@ -77,7 +77,8 @@ def _turns(options: argparse.Namespace, model: Model) -> Generator[Turn, None, E
     """Reads the data, then evaluates."""
     from ...core.datasets import reading
     from ...core.evaluation.evaluate import evaluating
-    from ...core.evaluation.turns import Turn, retold
+    from ...core.evaluation.turns import Turn
+    from ...core.generators import retold
 
     given = {
         f"sampling.{key}": value

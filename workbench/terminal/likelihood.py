@@ -87,18 +87,13 @@ def _measured(options: argparse.Namespace, model: Model, texts: list[str]) -> Li
     import torch
 
     from ...core.data.unit import to_unit
+    from ...core.generators import finish
     from ...core.likelihood import likelihood
 
     pixels = np.stack([_pixels(path, model) for path in options.images])
     arrays = to_unit(torch.from_numpy(pixels)).numpy()
-    path = likelihood(
-        model.drawing_weights(options.ema), arrays, texts, steps=options.steps, probes=options.probes, seed=options.seed
-    )
-    while True:
-        try:
-            next(path)
-        except StopIteration as end:
-            return end.value
+    weights = model.drawing_weights(options.ema)
+    return finish(likelihood(weights, arrays, texts, steps=options.steps, probes=options.probes, seed=options.seed))
 
 
 def _pixels(path: Path, model: Model) -> np.ndarray:
