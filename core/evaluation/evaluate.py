@@ -24,7 +24,6 @@ from .pixels import PixelStatistics, pixel_statistics
 from .samples import Evidence, draw_samples
 
 if TYPE_CHECKING:
-    from .turns import Turn
     from collections.abc import Generator
 
     import torch
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from ..models import Model
     from ..recipe import Sampling
     from .classify import Classifier
+    from .turns import Turn
 
 FEWEST_REAL = 500
 """With fewer real images a Fréchet distance says more about them than about the model."""
