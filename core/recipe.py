@@ -255,7 +255,7 @@ class Sampling(Section):
         le=20,
     )
     guidance_from: float = setting(
-        0.0, "Guided above", "Guidance acts on noise levels above this one.", unit="σ", ge=0, le=100
+        0.0, "Guided from", "Guidance acts on noise levels above this one.", unit="σ", ge=0, le=100
     )
     guidance_to: float = setting(
         1000.0, "Guided up to", "Guidance acts on noise levels up to this one.", unit="σ", gt=0, le=100_000
