@@ -87,6 +87,8 @@ def _field_facts(field: str, tables: Tables) -> tuple[str, str]:
     default: Any = info.default
     extra = cast("dict[str, Any]", info.json_schema_extra or {})
     text = f"{default:g}" if isinstance(default, int | float) and not isinstance(default, bool) else ""
+    if isinstance(default, tuple):
+        text = f"[{', '.join(f'{each:g}' for each in cast('tuple[float, ...]', default))}]" if default else ""
     return text, str(extra.get("above", ""))
 
 

@@ -165,3 +165,25 @@ def test_minutes_becomes_a_step_budget(tiny_recipe: Recipe, tmp_path: Path) -> N
     assert started["minutes"] == 0.02
     assert records[-1]["kind"] == "finished"
     assert records[-1]["step"] == started["steps"]
+
+
+def test_a_finished_run_says_so_when_it_is_continued(copied_run: Run) -> None:
+    recipe = copied_run.path / "recipe.toml"
+    code, out, _ = run("train", str(recipe), "--run", str(copied_run.path), "--resume")
+    assert code == 0
+    assert f"had finished already, at step {copied_run.recipe().training.steps}" in out
+    assert "--from" in out
+
+
+@pytest.mark.parametrize(("option", "name"), [("--out", "x.webm"), ("--film", "x.png"), ("--arrays", "x")])
+def test_a_file_of_another_kind_is_not_written(tmp_path: Path, option: str, name: str) -> None:
+    code, _, err = run("sample", "digits", option, str(tmp_path / name))
+    assert code == 2
+    assert "ends in" in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_version_is_told() -> None:
+    code, out, _ = run("--version")
+    assert code == 0
+    assert out.startswith("imagen-workbench ")

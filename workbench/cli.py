@@ -62,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     top = OneLineParser(prog="imagen-workbench", description="Train, steer and understand image diffusion models.")
     top.add_argument("--debug", action="store_true", help="show tracebacks")
+    top.add_argument("--version", action="store_true", help="show the program's version and torch's")
     top.set_defaults(work=_window)
     commands = top.add_subparsers(title="commands", metavar="COMMAND", parser_class=OneLineParser)
 
@@ -91,7 +92,12 @@ def parser() -> argparse.ArgumentParser:
 # --- commands -------------------------------------------------------------------------------------
 
 
-def _window(_options: argparse.Namespace) -> int:
+def _window(options: argparse.Namespace) -> int:
+    if options.version:
+        from importlib import metadata
+
+        sys.stdout.write("".join(f"{name} {metadata.version(name)}\n" for name in ("imagen-workbench", "torch")))
+        return 0
     from .app import run
 
     return run()

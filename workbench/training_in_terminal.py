@@ -62,6 +62,14 @@ def train_here(
     console.print(f"Run folder: {folder.path}", soft_wrap=True)
     outcome = _train(console, Train(1, str(folder.path), recipe, resume, minutes))
     _tell_set_aside(console, folder)
+    if outcome.finished and outcome.saved_step < 0:
+        step = max((record["step"] for record in folder.records()), default=0)
+        console.print(
+            f"It had finished already, at step {step:,}. To train on, begin a run from it: "
+            f"imagen-workbench train {reference} --from {folder.path}",
+            soft_wrap=True,
+        )
+        return 0
     if outcome.finished:
         console.print(
             f"Finished at step {outcome.saved_step:,}. Draw from it: imagen-workbench sample {folder.path}",

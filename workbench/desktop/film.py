@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     import numpy as np
     from PySide6.QtGui import QFocusEvent, QImage, QKeyEvent, QMouseEvent, QPaintEvent, QResizeEvent
 
-HEIGHT = 164
 LABELS = 27
 """Room of the row labels on the left."""
 TOP, BETWEEN, GAP, MOST = 12, 4, 8, 64
+SIGMA = 18
+"""Height of the row of noise levels."""
+HEIGHT = TOP + 2 * (MOST + BETWEEN) + SIGMA + 6
 NARROWEST = 40
 """Of a column, so that σ can be read."""
 
@@ -149,17 +151,17 @@ class FilmStrip(QWidget):
         for at, step in enumerate(self._shown):
             text = spoken_sigma(self._sigmas[step])
             middle = self._image_x(at) + width / 2
-            chip = QRectF(middle - 24, third, 48, 18)
+            chip = QRectF(middle - 24, third, 48, SIGMA)
             if step == self._current:
                 half = theme.text_width(text, theme.NOTE) / 2 + 7
                 painter.setPen(Qt.PenStyle.NoPen)
                 painter.setBrush(look.color("accent"))
-                painter.drawRoundedRect(QRectF(middle - half, third, 2 * half, 18), 3, 3)
+                painter.drawRoundedRect(QRectF(middle - half, third, 2 * half, SIGMA), 3, 3)
             painter.setPen(look.color("on_accent" if step == self._current else "quiet"))
             painter.drawText(chip, Qt.AlignmentFlag.AlignCenter, text)
         if self.hasFocus() and self._has_ring:
             at = self._shown.index(self._current)
-            around = QRectF(self._image_x(at), TOP, width, third + 18 - TOP)
+            around = QRectF(self._image_x(at), TOP, width, third + SIGMA - TOP)
             paint_ring(painter, around.adjusted(-3, -3, 3, 3), 3)
 
     def _image_x(self, at: int) -> float:

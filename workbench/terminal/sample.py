@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from ...core.errors import RecipeError, WorkbenchError
+from ...core.errors import RecipeError, RequestError, WorkbenchError
 
 if TYPE_CHECKING:
     from ...core.models import Drawing, Model
@@ -64,6 +64,7 @@ def _sample(options: argparse.Namespace) -> int:
 
     if options.count is not None and options.count < 1:
         raise RecipeError(f"{options.count} images", field="--count", fix="Give at least 1")
+    _check_endings(options)
     model = open_model(options.model, options.device)
     given = _given(options)
     console = Console(stderr=options.json, highlight=False)
@@ -79,6 +80,16 @@ def _sample(options: argparse.Namespace) -> int:
     if options.json:
         sys.stdout.write(json.dumps(told, ensure_ascii=False, indent=2) + "\n")
     return 0
+
+
+def _check_endings(options: argparse.Namespace) -> None:
+    """Raises RequestError where a file's name promises another kind of file."""
+    for name, ending in (("out", ".png"), ("film", ".gif"), ("arrays", ".npz")):
+        path: Path | None = getattr(options, name)
+        if path is not None and path.suffix.lower() != ending:
+            raise RequestError(
+                f"a file for --{name} ends in {ending}", file=path, fix=f"Write {path.with_suffix(ending)}"
+            )
 
 
 def _given(options: argparse.Namespace) -> dict[str, Any]:
