@@ -165,6 +165,7 @@ def test_without_accelerate_it_says_what_to_install(monkeypatch: pytest.MonkeyPa
 # --- two ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_steps_of_one(recipe: Recipe, tmp_path: Path) -> None:
     """With a learned loss weight and a batch that cannot be halved; the main one alone writes, and resumes."""
     recipe = recipe.with_values({"training.batch": 15, "training.weighting": "uncertainty"})

@@ -136,6 +136,11 @@ class Several(Processes):
     def close(self) -> None:
         if self.rank == 0 and self._waiting:
             self._say(self.END)
+            self._ended = True
+        if self._ended:
+            # who hangs up while another still reads takes that one down with it
+            with contextlib.suppress(RuntimeError):
+                self._state.wait_for_everyone()
         self._state.destroy_process_group()
         self._state._reset_state()
 
