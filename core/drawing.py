@@ -80,10 +80,8 @@ def draw(
     shape = (recipe.data.channels, *recipe.data.size)
     chunk = images_per_call(recipe.data.size)
     spans = [slice(start, start + chunk) for start in range(0, len(indices), chunk)]
-    if settings.grid == "measured" and not settings.levels:
-        few = slice(0, min(chunk, len(indices)))
-        sigmas = yield from measured_levels(weights.denoiser, cond[few], shape, few.stop, settings, weights.device)
-        settings = settings.model_copy(update={"levels": tuple(sigmas[:-1].tolist())})
+    few = min(chunk, len(indices))
+    settings = yield from with_levels(weights, cond[:few], settings, few)
     sigmas = levels_of(settings)
     last = len(sigmas) - 1
 
@@ -134,6 +132,17 @@ def draw(
         memory=memory_held(),
         recipe=picture_recipe(weights, settings, indices, texts, chunk),
     )
+
+
+def with_levels(
+    weights: Weights, cond: Condition | Composition, settings: Sampling, count: int
+) -> Generator[None, None, Sampling]:
+    """The settings, with levels that must be measured written into them: with `count` images of these conditions."""
+    if settings.grid != "measured" or settings.levels:
+        return settings
+    shape = (weights.recipe.data.channels, *weights.recipe.data.size)
+    sigmas = yield from measured_levels(weights.denoiser, cond, shape, count, settings, weights.device)
+    return settings.model_copy(update={"levels": tuple(sigmas[:-1].tolist())})
 
 
 def conditions_of(weights: Weights, texts: Sequence[str]) -> tuple[Condition | Composition, tuple[int, ...]]:

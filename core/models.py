@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from .commands import Draw
 from .data.source import Facts
 from .denoisers.model import DenoisingModel, Weighted, build_model, load_weights
-from .drawing import Weights, draw, with_indices
+from .drawing import Weights, conditions_of, draw, images_per_call, with_indices, with_levels
 from .errors import ModelError, RequestError, WorkbenchError
 from .events import Drawn, ModelOpened
 from .extensions import bundled_models, make_scheme
@@ -70,9 +70,8 @@ class Model:
     """What other EMA lengths can be rebuilt from, for a run's model."""
     picture: dict[str, Any] = field(default_factory=dict)
     """The recipe of the picture that it was opened through, if it was."""
-    _hashes: dict[float, str] = field(default_factory=dict)
-    _rebuilt: dict[float, dict[str, Tensor]] = field(default_factory=dict)
-    """The EMA that was rebuilt last, by its length."""
+    _ready: Weights | None = None
+    """What drew last, so that a redraw need not hash or rebuild."""
 
     @property
     def any_ema(self) -> bool:
@@ -105,20 +104,20 @@ class Model:
     def drawing_weights(self, ema: float | None = None) -> Weights:
         """What `draw` needs. Raises ModelError where the model cannot give this EMA length."""
         length = self.chosen_ema(ema)
-        tensors = self.weights.get(length) or self._rebuilt_weights(length)
-        if length not in self._hashes:
-            self._hashes[length] = weights_hash(tensors)
-        return Weights(
-            Weighted(self.module, tensors),
-            self.recipe,
-            self.scheme,
-            self.device,
-            self.reference,
-            self.name,
-            self._hashes[length],
-            length,
-            self.step,
-        )
+        if self._ready is None or self._ready.ema != length:
+            tensors = self._tensors(length)
+            self._ready = Weights(
+                Weighted(self.module, tensors),
+                self.recipe,
+                self.scheme,
+                self.device,
+                self.reference,
+                self.name,
+                weights_hash(tensors),
+                length,
+                self.step,
+            )
+        return self._ready
 
     def facts(self, ticket: int = 0) -> ModelOpened:
         """What a face shows of it."""
@@ -158,10 +157,13 @@ class Model:
         """
         settings = self.recipe.with_values({f"sampling.{key}": value for key, value in sampling.items()}).sampling
         asked = tuple(map(str, conditions)) or tuple(self.scheme.in_turn(max(1, len(self.scheme.choices))))
+        weights = self.drawing_weights(settings.ema)
+        texts = [asked[k % len(asked)] for k in range(images_per_call(self.recipe.data.size))]
+        settings = finish(with_levels(weights, conditions_of(weights, texts)[0], settings, len(texts)))
         for start in range(first, count, TOGETHER):
             indices = tuple(range(start, min(start + TOGETHER, count)))
-            texts = tuple(asked[index % len(asked)] for index in indices)
-            request = Draw(0, self.reference, texts, len(indices), settings, film=False)
+            texts = [asked[index % len(asked)] for index in indices]
+            request = Draw(0, self.reference, tuple(texts), len(indices), settings, film=False)
             yield self._finish(request, indices)
 
     def draw_again(self) -> Drawing:
@@ -185,14 +187,14 @@ class Model:
             "trained": self.trained,
             "card": dict(card or {}),
         }
-        write_model_file(Path(path), self.weights[length], facts)
+        write_model_file(Path(path), self._tensors(length), facts)
 
-    def _rebuilt_weights(self, length: float) -> dict[str, Tensor]:
+    def _tensors(self, length: float) -> dict[str, Tensor]:
+        """The weights of a length that `chosen_ema` has given: carried, or rebuilt."""
+        if length in self.weights:
+            return self.weights[length]
         assert self.kept is not None
-        if length not in self._rebuilt:
-            rebuilt = self.kept.rebuilt(length)
-            self._rebuilt = {length: {name: tensor.to(self.device) for name, tensor in rebuilt.items()}}
-        return self._rebuilt[length]
+        return {name: tensor.to(self.device) for name, tensor in self.kept.rebuilt(length).items()}
 
     def _finish(self, request: Draw, indices: tuple[int, ...] | None) -> Drawing:
         return Drawing(finish(draw(self.drawing_weights(request.sampling.ema), request, indices)))

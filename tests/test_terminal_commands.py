@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imagen_workbench.core import ModelError, Recipe, RunError, open_model
+from imagen_workbench.core import ModelError, Recipe, RunError, models, open_model
 from imagen_workbench.core.runs.collection import Collection, folder_name
 from imagen_workbench.core.runs.picture import read_recipe, save_png
 from imagen_workbench.workbench.cli import main
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from imagen_workbench.core import Run
 
 QUICK = ("--steps", "2", "--sampler", "euler")
 
@@ -94,6 +96,19 @@ def test_a_folder_of_single_images_goes_on_where_it_was_stopped(
         assert row["file"].startswith(f"{row['condition']}/")
         assert np.array_equal(np.asarray(Image.open(first)), np.asarray(Image.open(second)))
     assert len(list(whole.rglob("*.png"))) == 12
+
+
+def test_measured_levels_are_those_of_all_images_of_a_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some at a time, or in two goes: they are measured on the same images."""
+    monkeypatch.setattr(models, "TOGETHER", 4)
+    measured = ("--steps", "3", "--sampler", "euler", "--grid", "measured")
+    told(capsys, "sample", "digits", "--count", "6", *measured, "--folder", tmp_path / "many")
+    told(capsys, "sample", "digits", "--count", "9", *measured, "--folder", tmp_path / "many")
+    levels = {tuple(read_recipe(path)["sampling"]["levels"]) for path in (tmp_path / "many").rglob("*.png")}
+    assert len(levels) == 1
+    assert len(list((tmp_path / "many").rglob("*.png"))) == 9
 
 
 def test_an_image_of_a_folder_is_drawn_again_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -202,6 +217,14 @@ def test_a_model_is_carried_away_as_one_file(tmp_path: Path, capsys: pytest.Capt
     assert np.array_equal(theirs.draw(count=2, steps=2).arrays, ours.draw(count=2, steps=2).arrays)
     assert "ends in .safetensors" in refused(capsys, "model", "export", "digits", tmp_path / "away.pt")
     assert "sampling.ema" in refused(capsys, "model", "export", "digits", tmp_path / "b.safetensors", "--ema", "0.2")
+
+
+def test_a_rebuilt_average_is_carried_away_too(
+    copied_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "rebuilt.safetensors"
+    told(capsys, "model", "export", copied_run.path, out, "--ema", "0.08")
+    assert open_model(out).drawing_weights().hash == open_model(copied_run.path).drawing_weights(0.08).hash
 
 
 # --- lists ----------------------------------------------------------------------------------------
