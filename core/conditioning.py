@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -211,8 +211,3 @@ class ConditioningScheme(ABC):
     def in_turn(self, count: int) -> list[str]:
         """`count` texts when none are asked for: the choices, one after the other."""
         return [self.choices[k % len(self.choices)] for k in range(count)] if self.choices else [""] * count
-
-
-def scheme_record(scheme: ConditioningScheme) -> dict[str, Any]:
-    """What a model file keeps of its scheme, beside the recipe."""
-    return {"classes": list(scheme.facts.classes)}

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from .errors import one_line
+from .errors import RunError, one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -100,6 +100,10 @@ class Failed(Kept):
     def line(self) -> str:
         """All of it on one line."""
         return one_line(self.field or self.file, self.what, self.fix)
+
+    def as_error(self) -> RunError:
+        """What it was on the worker's side, to be raised on the caller's."""
+        return RunError(self.what, field=self.field, file=self.file, fix=self.fix)
 
 
 @dataclass(frozen=True)

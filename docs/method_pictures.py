@@ -20,7 +20,8 @@ from imagen_workbench.core.data.augment import augment, augmented
 from imagen_workbench.core.data.unit import to_unit
 from imagen_workbench.core.datasets import read
 from imagen_workbench.core.drawing import draw, to_pixels
-from imagen_workbench.core.likelihood import Likelihood, likelihood
+from imagen_workbench.core.generators import finish
+from imagen_workbench.core.likelihood import likelihood
 from imagen_workbench.core.randomness import generator
 from imagen_workbench.core.runs.picture import png_bytes, to_image
 from imagen_workbench.core.sampling.path import levels_of
@@ -29,7 +30,6 @@ from imagen_workbench.workbench.reports.pictures import captioned_grid, film_str
 from imagen_workbench.workbench.reports.plots import BLUE, GREEN, INK, ORANGE, QUIET, new_figure, png_with_legend
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
     from pathlib import Path
     from typing import Any, TypeVar
 
@@ -131,7 +131,7 @@ def condition_png(material: Material) -> bytes:
             {f"sampling.{key}": value for key, value in QUICK.items()} | {"sampling.guidance": weight}
         ).sampling
         request = Draw(0, "digits", CLASSES, len(CLASSES), settings, film=False)
-        drawn.append(_finished(draw(material.model.drawing_weights(), request, (2,) * len(CLASSES))))
+        drawn.append(finish(draw(material.model.drawing_weights(), request, (2,) * len(CLASSES))))
     images = np.concatenate([_shown(each.images) for each in drawn])
     return _png(labelled_grid(images, [f"w = {each:g}" for each in weights], len(CLASSES)))
 
@@ -143,7 +143,7 @@ def density_png(material: Material) -> bytes:
     drawn = [material.model.draw(CLASSES, columns, **asked, density=quantile).drawn for quantile in quantiles]
     arrays = np.concatenate([_shown(each.arrays) for each in drawn])
     texts = [text for each in drawn for text in each.conditions]
-    found: Likelihood = _finished(likelihood(material.model.drawing_weights(), arrays, texts))
+    found = finish(likelihood(material.model.drawing_weights(), arrays, texts))
     captions = [f"q {q:g} · {bits:.2f}" for q, bits in zip(np.repeat(quantiles, columns), found.bits, strict=True)]
     images = np.concatenate([_shown(each.images) for each in drawn])
     return _png(captioned_grid(images, captions, [False] * len(images), columns, scale=3))
@@ -235,14 +235,6 @@ def _png(sheet: np.ndarray) -> bytes:
 def _shown(array: np.ndarray | None) -> np.ndarray:
     assert array is not None
     return array
-
-
-def _finished(work: Generator[Any, None, Result]) -> Result:
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            return end.value
 
 
 PICTURES = {

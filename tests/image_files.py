@@ -10,13 +10,13 @@ from PIL import Image
 from imagen_workbench.core.data.cache import prepare
 from imagen_workbench.core.data.source import Facts
 from imagen_workbench.core.extensions import make_scheme, make_source
+from imagen_workbench.core.generators import finish
 from imagen_workbench.core.recipe import Data, Recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
     from pathlib import Path
 
-    from imagen_workbench.core.data.cache import Dataset, Reading
+    from imagen_workbench.core.data.cache import Dataset
 
 
 def settings(**values: Any) -> Data:
@@ -37,15 +37,7 @@ def folder_recipe(path: Path, **values: Any) -> Recipe:
 
 def prepared(recipe: Recipe) -> Dataset:
     source = make_source(recipe)
-    return finished(prepare(source, make_scheme(recipe, Facts(source.classes)), recipe.data))
-
-
-def finished(reading: Generator[Reading, None, Dataset]) -> Dataset:
-    while True:
-        try:
-            next(reading)
-        except StopIteration as end:
-            return end.value
+    return finish(prepare(source, make_scheme(recipe, Facts(source.classes)), recipe.data))
 
 
 def plain(colour: tuple[int, int, int] | int, size: tuple[int, int] = (8, 8)) -> Image.Image:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from image_files import damaged_files, finished, folder_recipe, plain, prepared, settings, some_images
+from image_files import damaged_files, folder_recipe, plain, prepared, settings, some_images
 from PIL import Image
 
 from imagen_workbench.core.commands import ShowData, Train
@@ -18,6 +18,7 @@ from imagen_workbench.core.data.source import Example, Facts, Source
 from imagen_workbench.core.errors import DataError, RecipeError
 from imagen_workbench.core.events import DataShown, Event, Failed, PhaseChanged, Progress
 from imagen_workbench.core.extensions import make_scheme, make_source
+from imagen_workbench.core.generators import finish
 from imagen_workbench.core.recipe import Recipe
 from imagen_workbench.core.worker import Worker
 from imagen_workbench.core.worker.headless import events_of
@@ -259,7 +260,7 @@ class Stubborn(Source):
 def test_whatever_a_plugin_raises_its_image_is_set_aside() -> None:
     data = settings(validation=1)
     recipe = folder_recipe(Path())
-    dataset = finished(prepare(Stubborn(data, Source.Options()), make_scheme(recipe, Facts()), data))
+    dataset = finish(prepare(Stubborn(data, Source.Options()), make_scheme(recipe, Facts()), data))
     assert [name for name, _ in dataset.set_aside] == ["No. 1", "No. 2"]
     assert "RuntimeError: the disk is tired" in dict(dataset.set_aside)["No. 1"]
     assert list(dataset.names) == ["good 0", "good 3"]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from image_files import damaged_files, finished, folder_recipe, plain, prepared, some_images
+from image_files import damaged_files, folder_recipe, plain, prepared, some_images
 
 from imagen_workbench.core.data import cache, store
 from imagen_workbench.core.data.decode import to_pixels
@@ -22,6 +22,7 @@ from imagen_workbench.core.data.split import content_hash, held_out_count, split
 from imagen_workbench.core.data.store import Store, StoreWriter
 from imagen_workbench.core.errors import DataError
 from imagen_workbench.core.extensions import make_scheme, make_source
+from imagen_workbench.core.generators import finish
 from imagen_workbench.workbench.cli import main
 
 if TYPE_CHECKING:
@@ -350,7 +351,7 @@ def test_a_source_without_a_fingerprint_leaves_nothing_behind(tmp_path: Path, mo
     recipe = folder_recipe(some_images(tmp_path / "photos"))
     source = make_source(recipe)
     monkeypatch.setattr(source, "fingerprint", lambda: "")
-    data = finished(cache.prepare(source, make_scheme(recipe, Facts()), recipe.data))
+    data = finish(cache.prepare(source, make_scheme(recipe, Facts()), recipe.data))
     assert sorted(data.names) == [f"{k}.png" for k in range(6)]
     assert data.pixels.sum() > 0
     assert not list(scratch.iterdir())
@@ -376,7 +377,7 @@ def test_two_that_prepare_at_once_both_get_all(tmp_path: Path, monkeypatch: pyte
     for _ in range(3):
         for reading in readings:
             next(reading)
-    first, second = (finished(reading) for reading in readings)
+    first, second = (finish(reading) for reading in readings)
     assert equal(first, second)
     assert [entry.images for entry in entries()] == [6]
     assert len(list((cache_home() / "data").iterdir())) == 1

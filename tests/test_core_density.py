@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from imagen_workbench.core.errors import RequestError
+from imagen_workbench.core.generators import finish
 from imagen_workbench.core.randomness import generator
 from imagen_workbench.core.sampling.density import DensityGuided, LogDensity, log_density
 from imagen_workbench.core.sampling.guidance import Thresholded, conditioned
@@ -29,14 +30,6 @@ if TYPE_CHECKING:
 
 def normal(*shape: int, name: str = "x") -> Tensor:
     return torch.randn(*shape, generator=generator(0, name), dtype=torch.float64)
-
-
-def found(path: Generator[None, None, LogDensity]) -> LogDensity:
-    while True:
-        try:
-            next(path)
-        except StopIteration as end:
-            return end.value
 
 
 def mixture(d: int) -> tuple[Mixture, Tensor]:
@@ -79,7 +72,7 @@ def signs(seed: int) -> Callable[[Tensor], Tensor]:
 @pytest.mark.parametrize("grid", [karras, exponential])
 def test_the_density_of_a_gaussian_is_met(grid: Callable[[int, float, float], Tensor], spread: float) -> None:
     data, x = Gaussian(0.0, spread), spread * normal(6, 5)
-    got = found(log_density(data, x, grid(400, 0.002, 200.0)[:-1], 0.5))
+    got = finish(log_density(data, x, grid(400, 0.002, 200.0)[:-1], 0.5))
     assert torch.allclose(got.nats, data.log_density(x, 0.002), atol=0.02)
     assert got.error.tolist() == [0] * 6
 
@@ -87,7 +80,7 @@ def test_the_density_of_a_gaussian_is_met(grid: Callable[[int, float, float], Te
 @pytest.mark.parametrize("d", [1, 2, 4, 8])
 def test_the_density_of_a_mixture_is_met(d: int) -> None:
     data, x = mixture(d)
-    got = found(log_density(data, x, karras(400, 0.002, 80.0)[:-1], 0.5))
+    got = finish(log_density(data, x, karras(400, 0.002, 80.0)[:-1], 0.5))
     assert torch.allclose(got.nats, data.log_density(x, 0.002), atol=0.02)
     exact = -data.log_density(x, 0.002) / (d * math.log(2)) + 7
     assert torch.allclose(got.bits_per_dim, exact, atol=0.01)
@@ -97,7 +90,7 @@ def test_the_error_falls_with_the_fourth_power_of_the_steps() -> None:
     data, x = mixture(4)
 
     def nats(steps: int) -> Tensor:
-        return found(log_density(data, x, exponential(steps + 1, 0.002, 400.0)[:-1], 0.5)).nats
+        return finish(log_density(data, x, exponential(steps + 1, 0.002, 400.0)[:-1], 0.5)).nats
 
     fine = nats(640)
     errors = [float((nats(steps) - fine).square().mean().sqrt()) for steps in (60, 120)]
@@ -107,16 +100,16 @@ def test_the_error_falls_with_the_fourth_power_of_the_steps() -> None:
 def test_every_image_has_its_own_density_whatever_its_shape_and_its_company() -> None:
     data, x = mixture(8)
     levels = karras(30, 0.002, 80.0)[:-1]
-    together = found(log_density(data, x, levels, 0.5)).nats
-    alone = torch.cat([found(log_density(data, x[k : k + 1], levels, 0.5)).nats for k in range(8)])
-    shaped = found(log_density(data, x.reshape(8, 2, 2, 2), levels, 0.5)).nats
+    together = finish(log_density(data, x, levels, 0.5)).nats
+    alone = torch.cat([finish(log_density(data, x[k : k + 1], levels, 0.5)).nats for k in range(8)])
+    shaped = finish(log_density(data, x.reshape(8, 2, 2, 2), levels, 0.5)).nats
     assert torch.allclose(alone, together, atol=1e-9)
     assert torch.allclose(shaped, together, atol=1e-9)
 
 
 def test_float32_is_enough() -> None:
     data, x = mixture(8)
-    got = found(log_density(data, x.float(), karras(400, 0.002, 80.0)[:-1], 0.5))
+    got = finish(log_density(data, x.float(), karras(400, 0.002, 80.0)[:-1], 0.5))
     assert got.nats.dtype == torch.float64
     exact = -data.log_density(x, 0.002) / (8 * math.log(2)) + 7
     assert torch.allclose(got.bits_per_dim, exact, atol=0.01)
@@ -135,7 +128,7 @@ def test_hutchinson_s_mean_is_the_trace() -> None:
     """One image a thousand times, each with a probe of its own: the mean within four standard errors."""
     data = Correlated(81)
     x = (data.turn @ (data.variances.sqrt() * normal(81))).reshape(1, 1, 9, 9).expand(1000, 1, 9, 9)
-    nats = found(log_density(data, x, exponential(150, 0.002, 80.0)[:-1], 0.5, signs(0))).nats
+    nats = finish(log_density(data, x, exponential(150, 0.002, 80.0)[:-1], 0.5, signs(0))).nats
     error = float(nats.std()) / math.sqrt(1000)
     exact = float(data.log_density(x[:1], 0.002))
     assert 0.01 < error < 0.5
@@ -146,25 +139,25 @@ def test_the_standard_error_says_how_far_off_it_is() -> None:
     """Sixteen probes for each of 500: what they say of their error is what they are off by."""
     data = Correlated(81)
     x = (data.turn @ (data.variances.sqrt() * normal(81)))[None].expand(500, 81)
-    got = found(log_density(data, x, exponential(20, 0.002, 80.0)[:-1], 0.5, signs(1), 16))
+    got = finish(log_density(data, x, exponential(20, 0.002, 80.0)[:-1], 0.5, signs(1), 16))
     assert float(got.error.square().mean()) == pytest.approx(float(got.nats.var()), rel=0.25)
 
 
 def test_one_probe_cannot_tell_its_error() -> None:
-    got = found(log_density(Correlated(81), normal(2, 81), exponential(4, 0.002, 80.0)[:-1], 0.5, signs(0)))
+    got = finish(log_density(Correlated(81), normal(2, 81), exponential(4, 0.002, 80.0)[:-1], 0.5, signs(0)))
     assert got.error.isnan().all()
     assert got.nats.isfinite().all()
 
 
 def test_images_of_many_values_need_probes() -> None:
     with pytest.raises(ValueError, match="probes"):
-        found(log_density(Correlated(81), normal(2, 81), exponential(4, 0.002, 80.0)[:-1], 0.5))
+        finish(log_density(Correlated(81), normal(2, 81), exponential(4, 0.002, 80.0)[:-1], 0.5))
 
 
 def test_a_diagonal_jacobian_needs_one_probe() -> None:
     """Since v_i² = 1: independent axes are as good as exact."""
     data, x = Gaussian(0.0, torch.linspace(0.1, 1, 70)), 0.5 * normal(3, 70)
-    got = found(log_density(data, x, exponential(400, 0.002, 400.0)[:-1], 0.5, signs(0)))
+    got = finish(log_density(data, x, exponential(400, 0.002, 400.0)[:-1], 0.5, signs(0)))
     assert torch.allclose(got.nats, data.log_density(x, 0.002), atol=0.02 * 70 / 8)
 
 
@@ -189,7 +182,7 @@ def test_it_yields_after_every_pass_and_leaves_grad_mode_and_gradients_alone() -
             assert data.calls == passes
             assert torch.is_grad_enabled()
 
-    assert not found(counted()).nats.requires_grad
+    assert not finish(counted()).nats.requires_grad
     assert passes == 16, "four for each of four steps"
     assert weight.grad is None
     assert x.grad is None

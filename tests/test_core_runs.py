@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from imagen_workbench.core.errors import ModelError, RecipeError, RunError
+from imagen_workbench.core.generators import finish
 from imagen_workbench.core.models import open_model
 from imagen_workbench.core.recipe import Recipe
 from imagen_workbench.core.runs import files
@@ -701,12 +702,7 @@ def test_one_image_of_many_is_drawn_alone(copied_run: Run) -> None:
     request = Draw(1, str(copied_run.path), ("7", "1"), 5, model.recipe.sampling)
 
     def drawn(indices: tuple[int, ...] | None) -> np.ndarray:
-        path = draw(model.drawing_weights(), request, indices)
-        while True:
-            try:
-                next(path)
-            except StopIteration as end:
-                return end.value.arrays
+        return finish(draw(model.drawing_weights(), request, indices)).arrays
 
     whole = drawn(None)
     assert np.allclose(drawn((3,))[0], whole[3], atol=1e-4)

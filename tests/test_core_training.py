@@ -21,6 +21,7 @@ from imagen_workbench.core.denoisers.layers import Dropout, initialise
 from imagen_workbench.core.denoisers.model import DenoisingModel, Weighted, build_model
 from imagen_workbench.core.errors import ModelError, RecipeError
 from imagen_workbench.core.extensions import make_scheme
+from imagen_workbench.core.generators import finish
 from imagen_workbench.core.models import Model
 from imagen_workbench.core.precondition import Preconditioning
 from imagen_workbench.core.randomness import generator
@@ -581,13 +582,8 @@ def learned() -> TrainingState:
 
 def measured(state: TrainingState, data: Dataset) -> tuple[float, dict[str, float]]:
     average = Weighted(state.model, next(iter(state.emas.values())))
-    work = held_out_loss(average, average.encoder, data, TOY, CPU)
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            loss, bands = end.value
-            return loss, dict(bands)
+    loss, bands = finish(held_out_loss(average, average.encoder, data, TOY, CPU))
+    return loss, dict(bands)
 
 
 def test_it_learns_two_classes(learned: TrainingState) -> None:

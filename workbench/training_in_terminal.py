@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from ..core.commands import Train
-from ..core.errors import WorkbenchError
 from ..core.events import Event, Failed, Phase, PhaseChanged, Preparing, RolledBack, Saved
 from ..core.events import Progress as TrainingProgress
 from ..core.launch import is_follower
@@ -144,8 +143,7 @@ def _train(console: Console, command: Train) -> Outcome:
             outcome.take(event)
             _show(bar, task, event)
     if outcome.failed:
-        failed = outcome.failed
-        raise WorkbenchError(failed.what, field=failed.field, file=failed.file, fix=failed.fix)
+        raise outcome.failed.as_error()
     return outcome
 
 

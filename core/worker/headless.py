@@ -8,7 +8,6 @@ import threading
 from typing import TYPE_CHECKING
 
 from ..commands import Command, Stop, Train
-from ..errors import RunError
 from ..events import Failed
 from ..launch import is_follower, process_count
 from ..runs.folder import Run, new_run_path
@@ -81,5 +80,5 @@ def train(
             if on_event:
                 on_event(event)
     if failed:
-        raise RunError(failed.what, field=failed.field, file=failed.file, fix=failed.fix)
+        raise failed.as_error()
     return folder

@@ -141,12 +141,6 @@ class Control(QWidget):
             set_property(field, "wrong", bool(text))
             field.setAccessibleDescription(text or self._help)
 
-    def show_note(self, text: str) -> None:
-        """A quiet sentence below the field, while there is no error."""
-        self._note = text
-        if not self.error:
-            self.message.show_text(text)
-
     def allow(self, reason_against: str = "") -> None:
         """Enables the row, or greys it with the reason as its tooltip."""
         self.setEnabled(not reason_against)

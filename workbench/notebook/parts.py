@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from ..presenters.ui_thread import UiThread
 
-PLAIN = "iw-plain"
-
 
 class Desk:
     """Between the page and the presenters.

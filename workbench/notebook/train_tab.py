@@ -26,7 +26,6 @@ LARGEST = 64
 """Pixels of a thumbnail's side."""
 MOST_COLUMNS = 24
 """Of the table of seeds: more than a page shows need not travel."""
-VERBS = ("start", "pause", "resume", "stop")
 
 
 class TrainTab:

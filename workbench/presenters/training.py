@@ -103,11 +103,6 @@ class TrainingPresenter:
                 self._take_source_defaults(text)
             self._look_soon()
 
-    def choose_folder(self, path: Path | str) -> None:
-        """Takes a folder of images as the data."""
-        self.set("data.source", "image-folder")
-        self.set("data.path", str(path))
-
     def undo(self) -> None:
         """Takes back the last edit of the form."""
         if not self._past:
