@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from imagen_workbench.workbench.desktop.window import Window
     from imagen_workbench.workbench.presenters.bench import Bench
 
-STARTS, MOVES, PAIRS = 7, 30, 5
+STARTS, MOVES, PAIRS = 7, 30, 15
 LOOP_SECONDS, TICK = 60, 5
 SPEED_STEPS = 150
 PATIENCE = 300

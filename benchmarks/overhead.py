@@ -136,7 +136,7 @@ class Bare:
         data, scheme = finish(reading(recipe))
         self._recipe, self._device = recipe, device
         self.state = Setup(recipe, data, scheme, device).new_state(recipe.training.steps)
-        self._batches, self._weight = Batches(data, recipe), loss_weight(recipe)
+        self._batches, self._weight = Batches(data, recipe, scheme), loss_weight(recipe)
         self._ready: list[Batch] = []
 
     def prepare(self, steps: int) -> None:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from .sharing import share_cores
 
 if TYPE_CHECKING:
-    from .conditioning import Condition, ConditioningScheme, NoOptions
-    from .data.source import Example, Facts, Source, SourceOptions
+    from .conditioning import Condition, ConditioningScheme, NoOptions, Tensors, keyed_texts
+    from .data.decode import picture_array
+    from .data.source import Attribute, Example, Facts, Source, SourceOptions, Stream
     from .errors import (
         DataError,
         ModelError,
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
         WorkbenchError,
     )
     from .evaluation.evaluate import Evaluation, evaluate
-    from .models import Drawing, Model, open_model
+    from .events import ConditionField
+    from .models import Cascade, Drawing, Model, open_drawer, open_model
     from .precondition import Denoiser
     from .recipe import Recipe
     from .runs.folder import Run, user_home
@@ -34,13 +36,18 @@ if TYPE_CHECKING:
 share_cores()  # before anything here brings torch in
 
 _HOMES = {
+    "Attribute": "data.source",
     "Condition": "conditioning",
+    "ConditionField": "events",
     "ConditioningScheme": "conditioning",
     "NoOptions": "conditioning",
+    "keyed_texts": "conditioning",
+    "Tensors": "conditioning",
     "Example": "data.source",
     "Facts": "data.source",
     "Source": "data.source",
     "SourceOptions": "data.source",
+    "Stream": "data.source",
     "DataError": "errors",
     "ModelError": "errors",
     "PluginError": "errors",
@@ -50,9 +57,12 @@ _HOMES = {
     "WorkbenchError": "errors",
     "Evaluation": "evaluation.evaluate",
     "evaluate": "evaluation.evaluate",
+    "Cascade": "models",
     "Drawing": "models",
     "Model": "models",
+    "open_drawer": "models",
     "open_model": "models",
+    "picture_array": "data.decode",
     "Denoiser": "precondition",
     "Recipe": "recipe",
     "Run": "runs.folder",
@@ -62,7 +72,10 @@ _HOMES = {
 }
 
 __all__ = [
+    "Attribute",
+    "Cascade",
     "Condition",
+    "ConditionField",
     "ConditioningScheme",
     "DataError",
     "Denoiser",
@@ -81,10 +94,15 @@ __all__ = [
     "RunError",
     "Source",
     "SourceOptions",
+    "Stream",
+    "Tensors",
     "WorkbenchError",
     "Worker",
     "evaluate",
+    "keyed_texts",
+    "open_drawer",
     "open_model",
+    "picture_array",
     "train",
     "user_home",
 ]

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import base64
+import functools
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from .data.cache import Dataset, Reading, prepare
-from .data.source import Facts
-from .extensions import make_scheme, make_source
-from .generators import finish
+from .data.cache import Dataset, Reading, kept, rows_of
+from .data.decode import png_bytes
+from .data.loader import serve
+from .data.loading import Loaders
+from .data.opening import Opened
+from .data.rows import WORDS, Aside, with_condition
+from .errors import DataError
+from .extensions import chosen_schemes, fenced, make_scheme, make_source, scheme_plugins, source_plugin
+from .generators import finish, retold
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
 
     from .conditioning import ConditioningScheme
+    from .data.rows import Row
+    from .data.source import Described, Facts, Source, Stream
+    from .extensions import Plugin
     from .recipe import Recipe
+
+PICTURES = 8
+"""How many a model carries, to be drawn from where nothing is asked for."""
+FEW = 10_000
+"""Examples of ours that are read in this process: others are there too late to help."""
 
 
 def reading(recipe: Recipe, *, check: bool = True) -> Generator[Reading, None, tuple[Dataset, ConditioningScheme]]:
@@ -22,10 +38,81 @@ def reading(recipe: Recipe, *, check: bool = True) -> Generator[Reading, None, t
     check: whether pixels that lie decoded are read through for damage first. Raises RecipeError, DataError or
     PluginError, from the recipe, the data or a plugin.
     """
-    source = make_source(recipe)
-    scheme = make_scheme(recipe, Facts(source.classes))
-    dataset = yield from prepare(source, scheme, recipe.data, check=check)
+    from .machine import available_cores  # brings torch along, which loaders do without
+
+    source, others = source_plugin(recipe), scheme_plugins(recipe)
+    ours = all(each.is_ours for each in others)
+    with Loaders(recipe, available_cores(), *_blamed(source, *others)) as loaders:
+        opened, here = yield from _opened(recipe, source, loaders)
+        check_needs(recipe, opened.facts)
+        scheme = make_scheme(recipe, opened.facts)
+        if here is not None and ours:
+            rows = functools.partial(rows_of, here, opened.length, recipe.data, scheme)
+        else:
+            in_words = ours and all(WORDS.issuperset(each.loaded.reads) for each in others)
+            rows = functools.partial(_rows, loaders, opened, scheme if in_words else None)
+        dataset = yield from kept(opened, scheme, recipe.data, rows, check=check)
+    pictures = _pictures(dataset) if any(kind.takes_pictures for kind in chosen_schemes(recipe).values()) else ()
+    if dataset.captions or pictures:
+        scheme = make_scheme(recipe, replace(opened.facts, captions=dataset.captions, pictures=pictures))
     return dataset, scheme
+
+
+def load() -> None:
+    """The life of a loader process."""
+    serve(make_source, lambda recipe, ask: fenced(source_plugin(recipe), ask), make_scheme)
+
+
+def _opened(
+    recipe: Recipe, plugin: Plugin[type[Described]], loaders: Loaders
+) -> Generator[Reading, None, tuple[Opened, Source | Stream | None]]:
+    """What is known of the source, and the source itself where it may be read in this process.
+
+    Ours are opened here, so that what lies decoded is found without another process. They are also read here, unless
+    they read from a place the person names: its files may be anything, and there may be many.
+    """
+    if not plugin.is_ours:
+        return (yield from retold(loaders.opened(), lambda _: Reading(0, 0))), None
+    source = make_source(recipe)
+    opened = fenced(plugin, lambda: Opened.of(source, recipe.data))
+    is_small = opened.length is not None and opened.length <= FEW and not recipe.data.path
+    return opened, source if is_small else None
+
+
+def _rows(loaders: Loaders, opened: Opened, scheme: ConditioningScheme | None) -> Iterator[Row | Aside | None]:
+    """From loaders. scheme: makes the conditions here, of words and numbers, where it is ours: loaders that do without
+    torch are there at once, and small.
+    """
+    rows = loaders.rows(opened, prepare=scheme is None)
+    if scheme is None:
+        return rows
+    return (row if row is None or isinstance(row, Aside) else with_condition(row, scheme.prepare) for row in rows)
+
+
+def _blamed(*plugins: Plugin[Any]) -> tuple[str, str]:
+    """(who is named where a loader process goes down, what is to be done): what is not ours, or the source."""
+    others = [each for each in plugins if not each.is_ours] or plugins[:1]
+    who = " or ".join(f"the plugin {each.name!r} of {each.package}" for each in others)
+    makers = " or ".join(dict.fromkeys(each.package for each in others))
+    return who, f"Report it to the makers of {makers}, or leave out what it cannot read"
+
+
+def _pictures(dataset: Dataset) -> tuple[str, ...]:
+    """A few images, of those held out where there are any, as PNG files in base64."""
+    which = (dataset.held_out if len(dataset.held_out) else dataset.train)[:PICTURES]
+    return tuple(base64.b64encode(png_bytes(pixels)).decode() for pixels in dataset.pixels[which])
+
+
+def check_needs(recipe: Recipe, facts: Facts) -> None:
+    """Raises DataError where the recipe's scheme needs fields that the data has not."""
+    for name, scheme in chosen_schemes(recipe).items():
+        lacking = [field for field in scheme.needs if field not in facts.fields]
+        if lacking:
+            raise DataError(
+                f"{name} needs {', '.join(lacking)}, which {recipe.data.source} has not",
+                field="conditioning.scheme",
+                fix="Choose another scheme, or other data",
+            )
 
 
 def read(recipe: Recipe) -> Dataset:

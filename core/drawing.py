@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from .conditioning import Composition, composed_texts
+from .conditioning import Composition, composed_texts, each_tensor, tensors_of
 from .errors import ModelError, RequestError, WorkbenchError
 from .events import Drawn, Preview
 from .machine import described_device, environment_now, memory_held
+from .randomness import ImageNoise
 from .recipe import Recipe
 from .sampling.path import draw_path, levels_of, measured_levels
 
@@ -52,6 +53,10 @@ class Weights:
     ema: float
     step: int
 
+    def identity(self) -> dict[str, Any]:
+        """What a picture says of the weights that drew it."""
+        return {"reference": self.reference, "name": self.name, "hash": self.hash, "step": self.step}
+
 
 def images_per_call(size: tuple[int, int]) -> int:
     """How many images of this size go through the network at once."""
@@ -60,10 +65,11 @@ def images_per_call(size: tuple[int, int]) -> int:
 
 @torch.no_grad()
 def draw(
-    weights: Weights, request: Draw, indices: tuple[int, ...] | None = None
+    weights: Weights, request: Draw, indices: tuple[int, ...] | None = None, pictures: np.ndarray | None = None
 ) -> Generator[Preview | None, None, Drawn]:
     """Draws what is asked; yields after every network call, returns the finished images.
 
+    pictures: [n c h w] in [-1, 1], of a stage before this one, for a scheme that is told by pictures.
     All images go from level to level together, a few at a time. A yielded `Preview` holds x̂_0 of all;
     None means that some have not reached this level yet.
     Raises RequestError where a condition cannot be used.
@@ -76,7 +82,7 @@ def draw(
     asked = request.conditions or scheme.in_turn(max(indices) + 1)
     texts = asked if len(asked) == len(indices) else [asked[index % len(asked)] for index in indices]
     texts = tuple(texts)
-    cond, labels = conditions_of(weights, texts)
+    cond, labels = conditions_of(weights, texts, ImageNoise(settings.seed, indices, "condition"), pictures)
     shape = (recipe.data.channels, *recipe.data.size)
     chunk = images_per_call(recipe.data.size)
     spans = [slice(start, start + chunk) for start in range(0, len(indices), chunk)]
@@ -145,18 +151,27 @@ def with_levels(
     return settings.model_copy(update={"levels": tuple(sigmas[:-1].tolist())})
 
 
-def conditions_of(weights: Weights, texts: Sequence[str]) -> tuple[Condition | Composition, tuple[int, ...]]:
+def conditions_of(
+    weights: Weights, texts: Sequence[str], noise: ImageNoise | None = None, pictures: np.ndarray | None = None
+) -> tuple[Condition | Composition, tuple[int, ...]]:
     """What the denoiser is told about images with these conditions, and their classes: -1 for none, or several.
 
-    Raises RequestError where a text cannot be used.
+    noise: for schemes that need some; by default that of seed 0; pictures: as in `draw`. Raises RequestError where a
+    text cannot be used.
     """
     scheme = weights.scheme
     composed = [composed_texts(text, scheme.choices) for text in texts]
     most = max(len(terms) for terms in composed)
     # an image with fewer terms than others gets its first one again, with weight 0
     padded = [[*terms, *[(0.0, terms[0][1])] * (most - len(terms))] for terms in composed]
-    prepared = [np.stack([scheme.parse(terms[k][1]) for terms in padded]) for k in range(most)]
-    encoded = [weights.denoiser.encode(each, weights.device) for each in prepared]
+    columns = [[terms[k][1] for terms in padded] for k in range(most)]
+    prepared = [
+        np.stack([scheme.parse(text) for text in column]) if pictures is None else scheme.of_pictures(pictures, column)
+        for column in columns
+    ]
+    noise = noise or ImageNoise(0, tuple(range(len(texts))), "condition")
+    shown = [scheme.for_drawing(tensors_of(each), noise) for each in prepared]
+    encoded = [weights.denoiser.encoder(each_tensor(each, lambda part: part.to(weights.device))) for each in shown]
     labels = tuple(
         scheme.label(each) if len(terms) == 1 else -1 for terms, each in zip(composed, prepared[0], strict=True)
     )
@@ -173,7 +188,7 @@ def picture_recipe(
     """Everything that makes the draw again: what a PNG of ours carries."""
     return {
         "version": 1,
-        "model": {"reference": weights.reference, "name": weights.name, "hash": weights.hash, "step": weights.step},
+        "model": weights.identity(),
         "ema": weights.ema,
         "sampling": settings.model_dump(mode="json", exclude_none=True),
         "conditions": list(texts),

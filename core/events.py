@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import RunError, one_line
 
@@ -132,6 +132,24 @@ class Catalogue(Kept):
 
 
 @dataclass(frozen=True)
+class ConditionField:
+    """One thing that a person is asked for when a condition is made. default: the value that says nothing.
+
+    key: its name in the written condition, as in "class=7;text=a red square"; kind: what is put in, of `choices`, in
+    words, between `low` and `high`, or as the path of a picture.
+    """
+
+    key: str
+    label: str
+    kind: Literal["choice", "text", "number", "image"]
+    help: str = ""
+    choices: tuple[str, ...] = ()
+    low: float = 0.0
+    high: float = 1.0
+    default: str = ""
+
+
+@dataclass(frozen=True)
 class ModelOpened(Kept):
     """model: the reference that was asked; choices: what can be asked of it, empty where it is free text."""
 
@@ -154,6 +172,8 @@ class ModelOpened(Kept):
     """Whether any other length can be rebuilt."""
     sampling: dict[str, Any] = field(default_factory=dict[str, Any])
     """The recipe's own sampling settings: where the controls start."""
+    form: tuple[ConditionField, ...] = ()
+    """What a person is asked for when they say what to draw."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""Finds plugins through entry points and fences them: one that is broken is named, and the rest work on."""
+"""Finds plugins, through entry points and in the person's own folder, and fences them.
+
+One that is broken is named, and the rest work on.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +13,24 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
-from .conditioning import ConditioningScheme
-from .data.source import Facts, Source
+from .data.source import INTERFACE, Described, Facts, Source, Stream
 from .errors import PluginError, RecipeError, WorkbenchError
 from .events import Catalogue, PluginFacts
+from .plugin_files import FileEntry, plugin_files
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
+    from .conditioning import ConditioningScheme
     from .recipe import Recipe
 
 DATASETS = "imagen_workbench.datasets"
 CONDITIONING = "imagen_workbench.conditioning"
+OURS = "imagen-workbench"
 RESOURCES = Path(__file__).parent.parent / "resources"
 
 Kind = TypeVar("Kind", bound=type)
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -32,58 +38,121 @@ class Plugin(Generic[Kind]):
     """A plugin by name; its code is imported when it is first asked for."""
 
     name: str
-    entry: metadata.EntryPoint
+    entry: metadata.EntryPoint | FileEntry
     base: Kind
 
     @property
     def package(self) -> str:
+        """The package that it belongs to, or its file in the person's folder."""
+        if isinstance(self.entry, FileEntry):
+            return self.entry.package
         return self.entry.dist.name if self.entry.dist else ""
+
+    @property
+    def kind(self) -> str:
+        """As the catalogue tells it: "Source", for a stream, too, or "ConditioningScheme"."""
+        return "Source" if self.base is Described else self.base.__name__
+
+    @property
+    def is_ours(self) -> bool:
+        return self.package == OURS
 
     @cached_property
     def loaded(self) -> Kind:
         """The class. Raises PluginError naming plugin and package where it cannot be imported or is no such class."""
         try:
             found = self.entry.load()
+        except PluginError:
+            raise
         except Exception as error:
+            remedy = "Mend" if isinstance(self.entry, FileEntry) else "Update or uninstall"
             raise PluginError(
                 f"the plugin {self.name!r} of {self.package} cannot be imported: {type(error).__name__}: {error}",
-                fix=f"Update or uninstall {self.package}",
+                fix=f"{remedy} {self.package}",
             ) from error
-        if not (isinstance(found, type) and issubclass(found, self.base)):
+        wanted = (Source, Stream) if self.base is Described else (self.base,)
+        if not (isinstance(found, type) and issubclass(found, wanted)):
             raise PluginError(
-                f"the plugin {self.name!r} of {self.package} is no {self.base.__name__}",
-                fix=f"Its entry point must name a subclass of imagen_workbench.core.{self.base.__name__}",
+                f"the plugin {self.name!r} of {self.package} is no {' or '.join(each.__name__ for each in wanted)}",
+                fix=f"It must be a subclass of imagen_workbench.core.{self.kind}",
             )
+        if found.interface != INTERFACE:
+            older = "imagen-workbench" if found.interface > INTERFACE else self.package
+            written = f"is written for interface {found.interface}, this is {INTERFACE}"
+            raise PluginError(f"the plugin {self.name!r} of {self.package} {written}", fix=f"Update {older}")
         return cast("Kind", found)
 
 
-def datasets() -> dict[str, Plugin[type[Source]]]:
-    return {entry.name: Plugin(entry.name, entry, Source) for entry in _entries(DATASETS)}
+def datasets() -> dict[str, Plugin[type[Described]]]:
+    return {entry.name: Plugin(entry.name, entry, Described) for entry in _entries(DATASETS)}
 
 
 def schemes() -> dict[str, Plugin[type[ConditioningScheme]]]:
+    from .conditioning import ConditioningScheme  # brings torch along
+
     return {entry.name: Plugin(entry.name, entry, ConditioningScheme) for entry in _entries(CONDITIONING)}
 
 
-def make_source(recipe: Recipe) -> Source:
-    """The recipe's dataset.
+def make_source(recipe: Recipe) -> Any:
+    """The recipe's dataset, a `Source` or a `Stream`.
 
     Raises RecipeError where it names none or its options are refused, DataError or PluginError from the plugin.
     """
-    plugin = _chosen(datasets(), "data.source", recipe.data.source)
+    plugin = source_plugin(recipe)
     kind = plugin.loaded
     if kind.needs_path and not recipe.data.path:
         raise RecipeError("no folder is named", field="data.path", fix=f"Say where {plugin.name} reads from")
     options = _options(kind.Options, recipe.data.options, "data.options")
-    return _fenced(plugin, lambda: kind(recipe.data, options))
+    return fenced(plugin, lambda: kind(recipe.data, options))
+
+
+def source_plugin(recipe: Recipe) -> Plugin[type[Described]]:
+    """Raises RecipeError where there is no such dataset."""
+    return _chosen(datasets(), "data.source", recipe.data.source)
 
 
 def make_scheme(recipe: Recipe, facts: Facts) -> ConditioningScheme:
-    """The recipe's conditioning scheme, for a dataset with these facts. Raises as `make_source` does."""
-    plugin = _chosen(schemes(), "conditioning.scheme", recipe.conditioning.scheme)
+    """The recipe's conditioning scheme, for a dataset with these facts. Raises as `make_source` does.
+
+    Several ("label + text") are made together, each with its own table of options by its name.
+    """
+    from .conditioning import Together
+
+    names, options = scheme_names(recipe), recipe.conditioning.options
+    if len(names) == 1:
+        return _scheme(names[0], options, "conditioning.options", facts)
+    for key in options:
+        if key not in names:
+            fix = f"Each scheme has a table of its own: {', '.join(names)}"
+            raise RecipeError("unknown key", field=f"conditioning.options.{key}", fix=fix)
+    parts = [_scheme(name, options.get(name, {}), f"conditioning.options.{name}", facts) for name in names]
+    keyed = {part.key or name: part for name, part in zip(names, parts, strict=True)}
+    if len(keyed) < len(parts):
+        raise RecipeError("two schemes have the same key", field="conditioning.scheme", fix="Keep one of them")
+    return Together(keyed, facts)
+
+
+def scheme_names(recipe: Recipe) -> list[str]:
+    """ "label + text" → label, text."""
+    return [name.strip() for name in recipe.conditioning.scheme.split("+")]
+
+
+def chosen_schemes(recipe: Recipe) -> dict[str, type[ConditioningScheme]]:
+    """The recipe's schemes by name. Raises RecipeError or PluginError where there is no such, or it is broken."""
+    return {plugin.name: plugin.loaded for plugin in scheme_plugins(recipe)}
+
+
+def scheme_plugins(recipe: Recipe) -> list[Plugin[type[ConditioningScheme]]]:
+    """Raises RecipeError where there is no such scheme."""
+    found = schemes()
+    return [_chosen(found, "conditioning.scheme", name) for name in scheme_names(recipe)]
+
+
+def _scheme(name: str, values: Any, field: str, facts: Facts) -> ConditioningScheme:
+    plugin = _chosen(schemes(), "conditioning.scheme", name)
     kind = plugin.loaded
-    options = _options(kind.Options, recipe.conditioning.options, "conditioning.options")
-    return _fenced(plugin, lambda: kind(options, facts))
+    options = _options(kind.Options, values, field)
+    return fenced(plugin, lambda: kind(options, facts))
 
 
 def catalogue(ticket: int = 0) -> Catalogue:
@@ -105,17 +174,20 @@ def bundled_models() -> dict[str, Path]:
     return {path.stem: path for path in sorted((RESOURCES / "models").glob("*.safetensors"))}
 
 
-def _entries(group: str) -> Iterable[metadata.EntryPoint]:
-    """Each name once: a name that two packages use goes to the one that sorts first, ours before all."""
-    found: dict[str, metadata.EntryPoint] = {}
+def _entries(group: str) -> Iterable[metadata.EntryPoint | FileEntry]:
+    """Each name once: a name that two use goes to ours, then to the package that sorts first, then to a file."""
+    found: dict[str, metadata.EntryPoint | FileEntry] = {}
     for entry in sorted(metadata.entry_points(group=group), key=_precedence):
+        found.setdefault(entry.name, entry)
+    kind = "dataset" if group == DATASETS else "conditioning"
+    for entry in (each for file in plugin_files() for each in file.entries() if each.kind == kind):
         found.setdefault(entry.name, entry)
     return [found[name] for name in sorted(found)]
 
 
 def _precedence(entry: metadata.EntryPoint) -> tuple[bool, str]:
     package = entry.dist.name if entry.dist else ""
-    return package != "imagen-workbench", package
+    return package != OURS, package
 
 
 def _chosen(plugins: dict[str, Plugin[Kind]], field: str, name: str) -> Plugin[Kind]:
@@ -136,7 +208,7 @@ def _options(kind: type[BaseModel], values: dict[str, Any], field: str) -> BaseM
         raise RecipeError(what, field=place, fix=f"Known here: {known}" if unknown else fault["msg"]) from error
 
 
-def _fenced(plugin: Plugin[Any], make: Any) -> Any:
+def fenced(plugin: Plugin[Any], make: Callable[[], Result]) -> Result:
     """Calls a plugin's code: our own errors pass, anything else is named as the plugin's."""
     try:
         return make()
@@ -155,10 +227,10 @@ def _facts(plugin: Plugin[Any]) -> PluginFacts:
         schema = kind.Options.model_json_schema()
     except Exception as error:  # noqa: BLE001 - listed with its error
         text = str(error) if isinstance(error, WorkbenchError) else f"{type(error).__name__}: {error}"
-        return PluginFacts(plugin.name, plugin.base.__name__, package=plugin.package, error=text)
+        return PluginFacts(plugin.name, plugin.kind, package=plugin.package, error=text)
     return PluginFacts(
         plugin.name,
-        plugin.base.__name__,
+        plugin.kind,
         kind.title or plugin.name,
         kind.summary,
         plugin.package,

@@ -79,6 +79,7 @@ class Data(Section):
         ge=0,
         le=1,
     )
+    most: int = setting(0, "At most", "Only so many of the source's images are used; 0 takes all.", unit="images", ge=0)
     options: dict[str, Any] = setting({}, "Options", "The source's own settings.")
 
     @model_validator(mode="after")
@@ -231,6 +232,21 @@ class Finetune(Section):
     )
 
 
+class Stage(Section):
+    """One model of a cascade, in its order."""
+
+    name: str = Field(min_length=1, max_length=60, pattern=r"^[\w-]+$", title="Name", description="What it is called.")
+    model: str = Field(
+        min_length=1, title="Model", description="What draws: a run folder, a model file, or a bundled name."
+    )
+    recipe: str = setting("", "Recipe", "What trains it: a recipe file, or a bundled recipe's name.")
+    noise: float = setting(
+        0.0, "Noise", "Share of noise on the picture of the stage before; more lets this one change more.", ge=0, lt=1
+    )
+    guidance: float | None = setting(None, "Strength w", "Of this stage; empty takes its recipe's own.", ge=0, le=20)
+    steps: int | None = setting(None, "Steps", "Of this stage; empty takes its recipe's own.", ge=1, le=1000)
+
+
 class Sampling(Section):
     sampler: Literal[
         "euler",
@@ -340,6 +356,19 @@ class Recipe(Section):
     training: Training = Training()
     sampling: Sampling = Sampling()
     finetune: Finetune = Finetune()
+    stages: tuple[Stage, ...] = Field(
+        default=(),
+        title="Stages",
+        description="Models that each draw larger what the one before has drawn.",
+        max_length=8,
+    )
+
+    @model_validator(mode="after")
+    def _different_stages(self) -> Self:
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) < len(names):
+            raise ValueError("stages: two of them have the same name")
+        return self
 
     @classmethod
     def of(cls, tables: dict[str, Any], *, file: object = "") -> Recipe:

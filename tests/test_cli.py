@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -64,10 +65,11 @@ ERRORS = [
 def test_an_error_is_one_line_that_names_it(arguments: tuple[str, ...], named: tuple[str, ...], tmp_path: Path) -> None:
     if arguments[0] == "train":
         arguments = (*arguments, "--run", str(tmp_path / "run"))
-    code, _, err = run(*arguments)
+    code, out, err = run(*arguments)
     assert code == 2
     assert len(err.strip().splitlines()) == 1
     assert "Traceback" not in err
+    assert "Run folder" not in out
     for word in named:
         assert word in err
     assert not (tmp_path / "run" / "recipe.toml").exists()
@@ -90,6 +92,58 @@ def test_lists(tiny_recipe: Recipe) -> None:
         for word in words:
             assert word in out
     assert run("runs")[0] == 0
+
+
+def test_a_log_tells_the_run_folder_and_then_the_steps(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    recipe, folder = tmp_path / "数字.toml", tmp_path / "试验 [一]" / "数字"
+    recipe.write_text(tiny_recipe.to_toml(), encoding="utf-8")
+    code, out, err = run("train", str(recipe), "--run", str(folder))
+    assert (code, err) == (0, "")
+    told = [line for line in out.splitlines() if not line.startswith("Reading images")]
+    assert told[0] == f"Run folder: {folder}"
+    assert re.fullmatch(r"step 1 of 20, [\d,]+ images/s, loss [\d.]+, \d+ s left", told[1])
+    assert told[-1] == f"Finished at step 20. Draw from it: imagen-workbench sample '{folder}'"
+    assert "━" not in out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no pseudo-terminals of this kind")
+def test_a_terminal_keeps_its_bar(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    import pty
+
+    recipe, folder = tmp_path / "mine.toml", tmp_path / "run"
+    recipe.write_text(tiny_recipe.to_toml(), encoding="utf-8")
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "imagen_workbench.workbench", "train", str(recipe), "--run", str(folder)],
+        stdout=theirs,
+        stderr=theirs,
+        env=os.environ | {"COLUMNS": "80", "TERM": "xterm-256color", "NO_COLOR": "1"},
+    )
+    os.close(theirs)
+    shown = b""
+    try:
+        while part := os.read(ours, 1 << 16):
+            shown += part
+    except OSError:  # which is how a pseudo-terminal ends
+        pass
+    finally:
+        os.close(ours)
+    assert process.wait() == 0
+    text = shown.decode()
+    assert "━" in text
+    assert "step 20 of 20" in text
+    assert text.index("Run folder: ") < text.index("step 1")
+
+
+def test_names_that_the_encoding_lacks_are_told_all_the_same(tmp_path: Path) -> None:
+    process = subprocess.run(
+        [sys.executable, "-m", "imagen_workbench.workbench", "sample", str(tmp_path / "数字")],
+        capture_output=True,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        check=False,
+    )
+    assert process.returncode == 2
+    assert b"\\u6570\\u5b57: no such model" in process.stderr
 
 
 def test_train_sample_and_draw_a_picture_again(tiny_recipe: Recipe, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from image_files import damaged_files, folder_recipe, plain, prepared, some_images
 
-from imagen_workbench.core.data import cache, store
+from imagen_workbench.core.data import cache, rows, store
 from imagen_workbench.core.data.decode import to_pixels
 from imagen_workbench.core.data.entries import cache_home, clear, entries
 from imagen_workbench.core.data.names import Names
@@ -118,7 +118,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[object]:
         seen.append(image)
         return to_pixels(image, data)
 
-    monkeypatch.setattr(cache, "to_pixels", watched)
+    monkeypatch.setattr(rows, "to_pixels", watched)
     return seen
 
 

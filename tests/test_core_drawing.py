@@ -41,8 +41,8 @@ class ByClass:
         self.calls: list[int] = []
         self.broken = broken
 
-    def encode(self, prepared: np.ndarray, device: torch.device) -> Condition:
-        vector = 0.4 * (torch.from_numpy(prepared)[:, None].float() - 1)
+    def encoder(self, prepared: Tensor) -> Condition:
+        vector = 0.4 * (prepared[:, None].float() - 1)
         return Condition(vector, null=Condition(torch.zeros_like(vector)))
 
     def __call__(self, x: Tensor, sigma: Tensor, cond: Condition | None = None) -> Tensor:

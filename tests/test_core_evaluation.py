@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,10 +14,13 @@ import torch
 from PIL import Image
 
 from imagen_workbench.core import evaluate, open_model
+from imagen_workbench.core.data.cache import Dataset
+from imagen_workbench.core.data.split import content_hash
 from imagen_workbench.core.datasets import read
 from imagen_workbench.core.denoisers.layers import initialise
 from imagen_workbench.core.errors import RequestError
 from imagen_workbench.core.evaluation import copies as copying
+from imagen_workbench.core.evaluation import kept as kept_classifiers
 from imagen_workbench.core.evaluation import samples as sampling
 from imagen_workbench.core.evaluation.agreement import Share, agreement
 from imagen_workbench.core.evaluation.classify import Classifier, judge, judge_in_turns, train_classifier
@@ -24,10 +28,11 @@ from imagen_workbench.core.evaluation.copies import copies, nearest
 from imagen_workbench.core.evaluation.evaluate import evaluating
 from imagen_workbench.core.evaluation.frechet import Gaussian, fitted, frechet_distance
 from imagen_workbench.core.evaluation.images import StoredImages
+from imagen_workbench.core.evaluation.kept import classifier_of
 from imagen_workbench.core.evaluation.pixels import pixel_statistics
 from imagen_workbench.core.evaluation.turns import Turn
 from imagen_workbench.core.extensions import bundled_recipes
-from imagen_workbench.core.generators import finish
+from imagen_workbench.core.generators import finish, retold
 from imagen_workbench.core.randomness import generator
 from imagen_workbench.core.recipe import Recipe
 
@@ -212,6 +217,81 @@ class TestClassifier:
         judged = judge(network, np.zeros((2, 3, *size), np.float32))
         assert judged.features.shape == (2, 64)
         assert judged.answers.shape == (2,)
+
+
+class TestKeptClassifier:
+    """One that is kept is the same to the last bit as a fresh one, and only ever that of its images and labels."""
+
+    @pytest.fixture
+    def data(self, random: np.random.Generator, homes: Path) -> Dataset:
+        """120 small images of two classes."""
+        pixels = random.integers(0, 256, (120, 3, 8, 9), np.uint8)
+        labels = np.arange(120) % 2
+        hashes = np.stack([content_hash(each) for each in pixels])
+        which = np.arange(120, dtype=np.int32)
+        return Dataset(pixels, labels, labels, which[:100], which[100:], hashes, [""] * 120, (), ("a", "b"))
+
+    def turned(
+        self, data: Dataset, which: np.ndarray | None = None, epochs: int = 2, seed: int = 0
+    ) -> tuple[int, Classifier]:
+        """(turns of training that it took, the classifier)."""
+        turns: list[Turn] = []
+        which = data.train if which is None else which
+        asked = classifier_of(data, which, torch.device("cpu"), epochs=epochs, seed=seed)
+        network = finish(retold(asked, turns.append))
+        return len(turns), network
+
+    def test_is_a_fresh_one_to_the_last_bit(self, data: Dataset) -> None:
+        images, labels = StoredImages(data, data.train), data.labels[data.train]
+        fresh = finish(train_classifier(images, labels, 2, epochs=2))
+        assert self.turned(data)[0] == 2
+        turns, kept = self.turned(data)
+        assert turns == 0
+        assert not kept.training
+        for name, tensor in fresh.state_dict().items():
+            assert torch.equal(tensor, kept.state_dict()[name])
+        ours, theirs = judge(kept, images[:]), judge(fresh, images[:])
+        assert np.array_equal(ours.features, theirs.features)
+        assert np.array_equal(ours.answers, theirs.answers)
+
+    def test_is_that_of_its_images_labels_and_recipe_alone(
+        self, data: Dataset, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.turned(data)
+        assert self.turned(replace(data, names=["other"] * 120))[0] == 0
+        assert self.turned(replace(data, labels=1 - data.labels))[0] > 0
+        assert self.turned(replace(data, classes=("a", "b", "c")))[0] > 0
+        assert self.turned(data, which=data.train[::-1])[0] > 0
+        assert self.turned(data, epochs=3)[0] > 0
+        assert self.turned(data, seed=1)[0] > 0
+        monkeypatch.setattr(kept_classifiers, "FORMAT", kept_classifiers.FORMAT + 1)
+        assert self.turned(data)[0] > 0
+
+    @pytest.mark.parametrize("name", ["weights.safetensors", "index.json"])
+    @pytest.mark.parametrize("damage", ["cut", "gone", "other"])
+    def test_is_trained_anew_where_it_is_damaged(self, data: Dataset, homes: Path, name: str, damage: str) -> None:
+        _, first = self.turned(data)
+        (file,) = (homes / "cache" / "classifiers").glob(f"*/{name}")
+        if damage == "gone":
+            file.unlink()
+        else:
+            file.write_bytes(file.read_bytes()[:40] if damage == "cut" else b"[]")
+        turns, again = self.turned(data)
+        assert turns == 2
+        assert torch.equal(again.logits.weight, first.logits.weight)
+        assert self.turned(data)[0] == 0
+
+    def test_is_not_missed_where_the_cache_cannot_be_written(self, data: Dataset, homes: Path) -> None:
+        homes.mkdir(parents=True, exist_ok=True)
+        (homes / "cache").write_text("in the way")
+        assert self.turned(data)[0] == 2
+        assert self.turned(data)[0] == 2
+
+    def test_one_that_is_left_in_the_middle_is_not_kept(self, data: Dataset, homes: Path) -> None:
+        turns = classifier_of(data, data.train, torch.device("cpu"), epochs=2)
+        next(turns)
+        turns.close()
+        assert not (homes / "cache" / "classifiers").exists()
 
 
 class TestEvaluation:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tomllib
-import types
 import typing
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydantic import BaseModel
 
+from imagen_workbench.core.data.source import Facts
 from imagen_workbench.core.errors import RecipeError
 from imagen_workbench.core.extensions import bundled_recipes, datasets, make_scheme, make_source
 from imagen_workbench.core.recipe import Recipe, Section, known_keys, parse_setting
@@ -57,7 +57,7 @@ def test_bundled_recipes_are_whole(name: str, tmp_path: Path) -> None:
         recipe = recipe.with_values({"data.path": str(tmp_path)})
     source = make_source(recipe)
     assert source.classes
-    make_scheme(recipe, types.SimpleNamespace(classes=source.classes))  # type: ignore[arg-type]
+    make_scheme(recipe, Facts(source.classes, size=recipe.data.size, channels=recipe.data.channels))
 
 
 def test_toml_there_and_back() -> None:
@@ -297,7 +297,7 @@ def test_values_replace_and_none_empties() -> None:
 
 def test_known_keys_are_all_and_only_those_that_can_be_set() -> None:
     keys = known_keys()
-    assert len(keys) == len(set(keys)) == len(FIELDS) + 2
+    assert len(keys) == len(set(keys)) == len(FIELDS) + len(("version", "name", "stages"))
     whole = Recipe().model_dump(mode="json")
     for key in keys:
         section, _, leaf = key.partition(".")

@@ -70,6 +70,9 @@ def toy(count: int = 80) -> Dataset:
     return Dataset(pixels, labels, labels, held_in, held_out, hashes, ("",) * count, (), ("left", "top"))
 
 
+LABELS = make_scheme(TOY, Facts(("left", "top")))
+
+
 def begun(recipe: Recipe = TOY) -> TrainingState:
     return TrainingState.begin(build_model(recipe, make_scheme(recipe, Facts(("left", "top")))), recipe)
 
@@ -318,7 +321,7 @@ def test_global_randomness_is_the_persons(dropout: float) -> None:
             before = global_states()
             state, data = begun(recipe), toy()
             run(state, recipe, data, 3)
-            for _ in held_out_loss(state.model, state.model.encode, data, recipe, CPU):
+            for _ in held_out_loss(state.model, state.model.encode, LABELS, data, recipe, CPU):
                 pass
             drawn = model_of(state, recipe).draw(["left"], count=2, steps=3, churn=10, sampler="heun")
             assert global_states() == before
@@ -433,7 +436,7 @@ def test_grad_mode_spans_no_yield() -> None:
         assert torch.is_grad_enabled()
         if k == 3:
             break
-    work = held_out_loss(state.model, state.model.encode, data, TOY, CPU)
+    work = held_out_loss(state.model, state.model.encode, LABELS, data, TOY, CPU)
     next(work)
     assert torch.is_grad_enabled()
     work.close()
@@ -451,7 +454,7 @@ def test_what_happens_between_two_passes_changes_nothing() -> None:
             model.draw(["left", "top"], count=3, steps=2, churn=5, sampler="heun")
         if k % 5 == 0:
             average = Weighted(disturbed.model, next(iter(disturbed.emas.values())))
-            for _ in held_out_loss(average, average.encoder, data, recipe, CPU):
+            for _ in held_out_loss(average, average.encoder, LABELS, data, recipe, CPU):
                 pass
         if k % 7 == 0:
             disturbed.model(torch.zeros(1, 1, 8, 8), torch.tensor(1.0), None).sum()
@@ -516,11 +519,11 @@ def test_the_network_is_told_how_training_images_were_changed() -> None:
     state, data = begun(recipe), toy()
     state.model.register_forward_pre_hook(lambda _module, given: told.append(given[2].augmentation))
     run(state, recipe, data, 1)
-    batch = Batches(data, recipe).at(0, 0)
+    batch = Batches(data, recipe, LABELS).at(0, 0)
     assert batch.augmentation is not None
     assert torch.equal(torch.cat(told), batch.augmentation)
     assert batch.augmentation.any(1).float().mean() > 0.5
-    plain = Batches(data, TOY).at(0, 0)
+    plain = Batches(data, TOY, LABELS).at(0, 0)
     assert plain.augmentation is None
     assert torch.equal(plain.noise, batch.noise)
     assert not torch.equal(plain.x0, batch.x0)
@@ -582,7 +585,7 @@ def learned() -> TrainingState:
 
 def measured(state: TrainingState, data: Dataset) -> tuple[float, dict[str, float]]:
     average = Weighted(state.model, next(iter(state.emas.values())))
-    loss, bands = finish(held_out_loss(average, average.encoder, data, TOY, CPU))
+    loss, bands = finish(held_out_loss(average, average.encoder, LABELS, data, TOY, CPU))
     return loss, dict(bands)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,6 @@ from imagen_workbench.core.datasets import read
 from imagen_workbench.workbench.cli import main
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from imagen_workbench.core.recipe import Recipe
     from imagen_workbench.core.runs.folder import Run
 
@@ -90,6 +89,70 @@ def test_a_folder_is_judged_by_the_classes_that_it_shares_with_the_model(
     assert figures["data"]["held_out"] == 10
     scores = figures["agreement"]["drawn"]["classes"]
     assert [(each["name"], each["support"]) for each in scores] == [("1", 3), ("7", 3), ("cats", 0)]
+
+
+@pytest.fixture
+def asked(tiny_recipe: Recipe, copied_run: Run, tmp_path: Path) -> list[str]:
+    """An evaluation that is there at once: held-out images are many and training images few."""
+    data = tmp_path / "data.toml"
+    data.write_text(tiny_recipe.with_values({"data.validation": 4800}).to_toml(), encoding="utf-8")
+    run = ["evaluate", str(copied_run.path), "--count", "12", "--steps", "1", "--epochs", "2"]
+    return [*run, "--data", str(data), "--json"]
+
+
+def told(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> tuple[dict[str, Any], str]:
+    """(the figures, but for the time they took; what was said on the way)."""
+    assert main(arguments) == 0
+    captured = capsys.readouterr()
+    figures = json.loads(captured.out)
+    del figures["seconds"]
+    return figures, captured.err
+
+
+def test_the_classifier_is_trained_once_and_its_figures_stay_the_same(
+    asked: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    training = "Training the classifier 1 of 4\n"
+    first, said = told(capsys, asked)
+    assert training in said
+    again, said = told(capsys, asked)
+    assert training not in said
+    assert again == first
+
+    assert main(["cache", "--json"]) == 0
+    kept = [entry for entry in json.loads(capsys.readouterr().out)["entries"] if entry["source"] == "classifier"]
+    assert [(entry["images"], entry["shape"]) for entry in kept] == [(200, [1, 28, 28])]
+    assert main(["cache"]) == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if kept[0]["id"] in line)
+    assert "classifier" in line
+    assert "200 of 28 × 28 × 1" in line
+    assert main(["cache", "--clear", "classifier"]) == 0
+    assert "Removed 1 entry," in capsys.readouterr().out
+    fresh, said = told(capsys, asked)
+    assert training in said
+    assert fresh == first
+
+
+def test_a_damaged_classifier_is_trained_anew(
+    asked: list[str], homes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, _ = told(capsys, asked)
+    (weights,) = (homes / "cache" / "classifiers").glob("*/weights.safetensors")
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    again, said = told(capsys, asked)
+    assert "Training the classifier" in said
+    assert again == first
+    assert weights.read_bytes() == whole
+
+
+def test_a_log_tells_what_is_done(asked: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([word for word in asked if word != "--json"] + ["--out", str(Path(asked[1]) / "figures")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    begun = [line for line in lines if " of " in line]
+    for what in ("Reading images", "Training the classifier", "Drawing", "Judging held-out images"):
+        assert any(line.startswith(what) for line in begun)
+    assert not any("━" in line for line in lines)
 
 
 @pytest.mark.parametrize(

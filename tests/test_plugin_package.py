@@ -42,10 +42,9 @@ print(json.dumps({
 
 
 def code_blocks() -> dict[str, str]:
-    """The two files that the page shows."""
-    blocks = re.findall(r"```(\w+)\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
-    first = dict(reversed(blocks))
-    return {"pyproject.toml": first["toml"], "stripes.py": first["python"]}
+    """The files that the page shows, by name."""
+    found = re.findall(r"^`([\w.]+)`:\n\n```\w+\n(.*?)^```", DOCS.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    return dict(found)
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +74,72 @@ def command(installed: Path, *arguments: str) -> subprocess.CompletedProcess[str
 
 def test_the_page_shows_it_in_thirty_lines() -> None:
     assert len(code_blocks()["stripes.py"].strip().splitlines()) <= 35
+
+
+def test_the_page_shows_these() -> None:
+    names = {"stripes.py", "countdown.py", "brightness.py", "pyproject.toml", "test_stripes.py"}
+    assert set(code_blocks()) == names
+
+
+def test_its_tests_pass(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "test_stripes.py").write_text(code_blocks()["test_stripes.py"], encoding="utf-8")
+    tested = run(installed, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path / "test_stripes.py"))
+    assert tested.returncode == 0, tested.stdout
+
+
+@pytest.mark.parametrize("name", ["stripes", "countdown", "brightness"])
+def test_the_command_holds_it_against_its_contract(installed: Path, name: str) -> None:
+    tested = command(installed, "plugins", "test", name)
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+    assert "✓" in tested.stdout
+
+
+def test_the_scheme_and_the_stream_train_and_draw(installed: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    settings = (
+        "data.source=countdown",
+        "conditioning.scheme=brightness",
+        "conditioning.options={}",
+        "data.size=[16, 16]",
+    )
+    asked = [
+        part
+        for text in (*settings, "data.most=60", "data.validation=20", "training.steps=6")
+        for part in ("--set", text)
+    ]
+    trained = command(installed, "train", "tiny", "--run", str(folder), *asked)
+    assert trained.returncode == 0, trained.stdout + trained.stderr
+    assert json.loads((folder / "dataset.json").read_text(encoding="utf-8"))["images"] == 60
+    drawn = command(
+        installed, "sample", str(folder), "--condition", "0.8", "--count", "2", "--arrays", str(tmp_path / "out.npz")
+    )
+    assert drawn.returncode == 0, drawn.stderr
+    refused = command(installed, "sample", str(folder), "--condition", "very")
+    assert refused.returncode == 2
+    assert "a number from 0 to 1" in refused.stderr
+
+
+def test_the_same_files_work_from_the_plugin_folder(homes: Path, tmp_path: Path) -> None:
+    nothing = tmp_path / "nothing"
+    folder = homes / "home" / "plugins"
+    folder.mkdir(parents=True)
+    for name, text in code_blocks().items():
+        if name in ("stripes.py", "countdown.py", "brightness.py"):
+            (folder / name).write_text(text, encoding="utf-8")
+            assert command(nothing, "plugins", "allow", name).returncode == 0
+    settings = ("data.source=stripes", "conditioning.scheme=label + brightness", "conditioning.options={}")
+    asked = [
+        part
+        for text in (*settings, "data.size=[16, 16]", "data.validation=20", "training.steps=3")
+        for part in ("--set", text)
+    ]
+    trained = command(nothing, "train", "tiny", "--run", str(tmp_path / "run"), *asked)
+    assert trained.returncode == 0, trained.stdout + trained.stderr
+    drawn = command(
+        nothing, "sample", str(tmp_path / "run"), "--condition", "class=down;brightness=0.5", "--count", "2",
+        "--arrays", str(tmp_path / "out.npz"),
+    )  # fmt: skip
+    assert drawn.returncode == 0, drawn.stderr
 
 
 def test_it_is_listed(installed: Path) -> None:

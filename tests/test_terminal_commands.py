@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imagen_workbench.core import ModelError, Recipe, RunError, models, open_model
+from imagen_workbench.core import ModelError, Recipe, RunError, open_model
+from imagen_workbench.core.models import drawer
 from imagen_workbench.core.runs.collection import Collection, folder_name
 from imagen_workbench.core.runs.picture import read_recipe, save_png
 from imagen_workbench.workbench.cli import main
@@ -35,6 +36,51 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     err = capsys.readouterr().err
     assert len(err.strip().splitlines()) == 1
     return err
+
+
+# --- misspelt -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("typed", "line"),
+    [
+        (
+            ("trian", "digits"),
+            "imagen-workbench: trian: no such command; did you mean train? See imagen-workbench --help.",
+        ),
+        (("frobnicate",), "imagen-workbench: frobnicate: no such command. See imagen-workbench --help."),
+        (
+            ("model", "exprot", "digits"),
+            "imagen-workbench model: exprot: no such command; did you mean export? See imagen-workbench model --help.",
+        ),
+        (
+            ("sample", "digits", "--stpes", "3"),
+            "imagen-workbench sample: --stpes: no such option; did you mean --steps? "
+            "See imagen-workbench sample --help.",
+        ),
+        (
+            ("train", "digits", "--mintues=3"),
+            "imagen-workbench train: --mintues: no such option; did you mean --minutes? "
+            "See imagen-workbench train --help.",
+        ),
+        (
+            ("--versoin",),
+            "imagen-workbench: --versoin: no such option; did you mean --version? See imagen-workbench --help.",
+        ),
+        (("runs", "--xyz"), "imagen-workbench runs: --xyz: no such option. See imagen-workbench runs --help."),
+        (
+            ("recipes", "digits", "tiny"),
+            "imagen-workbench recipes: tiny: nothing more was expected. See imagen-workbench recipes --help.",
+        ),
+    ],
+)
+def test_what_is_misspelt_is_named_with_what_is_near(
+    typed: tuple[str, ...], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(typed)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"{line}\n"
 
 
 # --- sample ---------------------------------------------------------------------------------------
@@ -102,7 +148,7 @@ def test_measured_levels_are_those_of_all_images_of_a_folder(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Some at a time, or in two goes: they are measured on the same images."""
-    monkeypatch.setattr(models, "TOGETHER", 4)
+    monkeypatch.setattr(drawer, "TOGETHER", 4)
     measured = ("--steps", "3", "--sampler", "euler", "--grid", "measured")
     told(capsys, "sample", "digits", "--count", "6", *measured, "--folder", tmp_path / "many")
     told(capsys, "sample", "digits", "--count", "9", *measured, "--folder", tmp_path / "many")
@@ -207,6 +253,63 @@ def test_likelihood_asks_for_what_is_missing(tmp_path: Path, capsys: pytest.Capt
     assert "--probes" in refused(capsys, "likelihood", "digits", tmp_path / "black.png", "--probes", "0")
 
 
+QUICK_LIKELIHOOD = ("--condition", "7", "--steps", "2", "--probes", "1")
+
+
+def test_likelihood_says_how_many_images_it_made_grey(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = [tmp_path / f"{name}.png" for name in ("red", "grey", "blue")]
+    for path, colour in zip(paths, ((200, 0, 0), (90, 90, 90), (0, 0, 120)), strict=True):
+        Image.new("RGB", (28, 28), colour).save(path)
+    assert main(["likelihood", "digits", *map(str, paths), *QUICK_LIKELIHOOD, "--json"]) == 0
+    captured = capsys.readouterr()
+    assert len(json.loads(captured.out)["images"]) == 3
+    assert captured.err.count("2 of 3 images were made grey, as the model is.") == 1
+    assert main(["likelihood", "digits", str(paths[1]), *QUICK_LIKELIHOOD]) == 0
+    assert "grey" not in capsys.readouterr().err
+
+
+def test_a_folder_stands_for_the_images_in_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "数字 一"
+    (folder / "inner.png").mkdir(parents=True)
+    (folder / "notes.txt").write_text("no image")
+    (folder / ".hidden.png").write_bytes(b"no image")
+    for name in ("b.PNG", "c.png", "a.bmp"):
+        Image.new("L", (28, 28), 10).save(folder / name)
+    np.save(folder / "d.npy", np.zeros((28, 28), np.uint8))
+    (folder / "bad.png").write_bytes(b"no image")
+    asked = ("likelihood", "digits", str(folder), "--condition", "1", "--condition", "2", "--steps", "2")
+    assert main([*asked, "--probes", "1", "--json"]) == 0
+    captured = capsys.readouterr()
+    found = [(each["file"], each["condition"]) for each in json.loads(captured.out)["images"]]
+    # the one that was set aside takes its condition along
+    expected = [("a.bmp", "1"), ("b.PNG", "2"), ("c.png", "2"), ("d.npy", "1")]
+    assert found == [(str(folder / name), condition) for name, condition in expected]
+    (line,) = (line for line in captured.err.splitlines() if line.startswith("Set aside"))
+    assert line == f"Set aside: {folder / 'bad.png'}: cannot be read: not an image that Pillow knows"
+    bad = refused(capsys, "likelihood", "digits", folder / "bad.png", *QUICK_LIKELIHOOD)
+    assert f"{folder / 'bad.png'}: cannot be read" in bad
+
+
+def test_a_folder_without_images_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "notes.txt").write_text("no image")
+    line = refused(capsys, "likelihood", "digits", tmp_path, *QUICK_LIKELIHOOD)
+    assert f"{tmp_path}: no images are in this folder" in line
+    assert "or name files" in line
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    assert main(["likelihood", "digits", str(tmp_path), *QUICK_LIKELIHOOD]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"imagen-workbench: {tmp_path}: none of 1 images")
+
+
+def test_what_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    for option, name in (("--out", "x.png"), ("--film", "x.gif"), ("--arrays", "x.npz"), ("--folder", "x")):
+        place = tmp_path / "file" / name
+        told = refused(capsys, "sample", "digits", "--count", "1", *QUICK, option, place)
+        assert told.splitlines()[-1].startswith(f"imagen-workbench: {place}: cannot be written: ")
+    place = tmp_path / "file" / "x.safetensors"
+    assert f"{place}: cannot be written" in refused(capsys, "model", "export", "digits", place)
+
+
 def test_a_model_is_carried_away_as_one_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     card = tmp_path / "card.md"
     card.write_text("Digits, for tests.")
@@ -237,6 +340,35 @@ def test_lists_are_json_where_a_machine_reads_them(capsys: pytest.CaptureFixture
     facts = json.loads(told(capsys, "doctor", "--json"))
     assert facts["facts"]["torch"]
     assert json.loads(told(capsys, "recipes", "digits", "--json"))["version"] == 2
+
+
+def test_runs_are_listed_with_their_whole_names_and_folders(
+    copied_run: Run, homes: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")  # as on a terminal
+    monkeypatch.setenv("NO_COLOR", "1")
+    name = "portrait-of-a-very-long-name-2026-11-24-第二次 [尝试]"
+    folder = copied_run.path.rename(copied_run.path.with_name(name))
+    shown = told(capsys, "runs")
+    (line,) = (line for line in shown.splitlines() if name in line)
+    for part in ("finished", "20 of 20", "tiny", str(folder)):
+        assert part in line
+    (folder / "recipe.toml").write_text("[training\n")
+    assert "damaged: " in told(capsys, "runs")
+    assert json.loads(told(capsys, "runs", "--json"))[0]["folder"] == str(folder)
+
+
+def test_the_doctor_s_folders_are_one_string_each(
+    homes: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("NO_COLOR", "1")
+    cache = homes / "a folder with a very long name, and with words in it"
+    monkeypatch.setenv("IMAGEN_WORKBENCH_CACHE", str(cache))
+    assert f"{cache}\n" in told(capsys, "doctor")
+    assert json.loads(told(capsys, "doctor", "--json"))["facts"]["cache"] == str(cache)
 
 
 def test_the_schema_of_recipes_names_every_key(capsys: pytest.CaptureFixture[str]) -> None:

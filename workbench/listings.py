@@ -1,4 +1,4 @@
-"""Tables for the command line: runs, and what this machine has."""
+"""What the command line lists: runs, and what this machine has."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import sys
 from importlib import metadata
 from typing import TYPE_CHECKING
 
-from rich.table import Table
-
 from ..core.errors import WorkbenchError
 
 if TYPE_CHECKING:
@@ -20,34 +18,25 @@ if TYPE_CHECKING:
     from ..core.runs.folder import Run
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    made = Table(box=None, pad_edge=False, header_style="dim")
-    for column in columns:
-        made.add_column(column, overflow="fold")
-    for row in rows:
-        made.add_row(*row)
-    return made
-
-
-def run_rows(runs: Sequence[Run]) -> list[tuple[str, str, str, str, str]]:
+def run_rows(runs: Sequence[Run]) -> list[tuple[str, str, str, str, Path]]:
     """(name, state, step, recipe, folder) of each; a damaged one says so."""
-    rows = []
+    rows: list[tuple[str, str, str, str, Path]] = []
     for run in runs:
         try:
             recipe, records = run.recipe(), run.records()
         except WorkbenchError as error:
-            rows.append((run.name, f"damaged: {error.what}", "", "", str(run.path)))
+            rows.append((run.name, f"damaged: {error.what}", "", "", run.path))
             continue
         step = max((record["step"] for record in records), default=0)
         steps = next((record["steps"] for record in records if "steps" in record), recipe.training.steps)
         finished = any(record["kind"] == "finished" for record in records)
         rows.append(
-            (run.name, "finished" if finished else "can go on", f"{step:,} of {steps:,}", recipe.name, str(run.path))
+            (run.name, "finished" if finished else "can go on", f"{step:,} of {steps:,}", recipe.name, run.path)
         )
     return rows
 
 
-def doctor_facts() -> tuple[list[tuple[str, str]], list[str]]:
+def doctor_facts() -> tuple[list[tuple[str, str | Path]], list[str]]:
     """What this machine has, as (name, value), and a line for each thing that is missing."""
     import torch
 
@@ -59,7 +48,7 @@ def doctor_facts() -> tuple[list[tuple[str, str]], list[str]]:
     facts = environment()
     missing: list[str] = []
     speed = "fast" if has_fast_bfloat16(torch.device("cpu")) else "slow"
-    rows = [
+    rows: list[tuple[str, str | Path]] = [
         ("system", f"{facts['system']}, Python {facts['python']}"),
         (
             "processor",
@@ -88,8 +77,8 @@ def doctor_facts() -> tuple[list[tuple[str, str]], list[str]]:
             if name != "jupyterlab":
                 missing.append(f"{name}: pip install {name}")
     rows.append(("display", _display()))
-    for title, place in (("runs", runs_home()), ("cache", cache_home())):
-        rows.append((title, f"{place} ({_free(place)} free)"))
+    rows += [("runs", runs_home()), ("cache", cache_home())]
+    rows.append(("free space", f"{_free(runs_home())} for runs, {_free(cache_home())} in the cache"))
     found = catalogue()
     rows.append(("datasets", ", ".join(each.name for each in found.datasets if not each.error)))
     rows.append(("conditioning", ", ".join(each.name for each in found.schemes if not each.error)))

@@ -1,10 +1,9 @@
-"""Training in a terminal: a progress bar, and Ctrl+C that saves before it ends."""
+"""Training in a terminal: how far it has come, and Ctrl+C that saves before it ends."""
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import TYPE_CHECKING
-
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from ..core.commands import Train
 from ..core.events import Event, Failed, Phase, PhaseChanged, Preparing, RolledBack, Saved
@@ -13,7 +12,7 @@ from ..core.launch import is_follower
 from ..core.runs.folder import Run, new_run_path
 from ..core.worker import Worker
 from ..core.worker.headless import events_of, stopping_on_interrupt
-from .presenters.numbers import spoken_time
+from .terminal.meter import Meter
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,26 +57,26 @@ def train_here(
         follow(recipe)
         return 0
     folder = Run(run or new_run_path(recipe.name))
-    console.print(f"Run folder: {folder.path}", soft_wrap=True)
     outcome = _train(console, Train(1, str(folder.path), recipe, resume, minutes))
     _tell_set_aside(console, folder)
     if outcome.finished and outcome.saved_step < 0:
         step = max((record["step"] for record in folder.records()), default=0)
         console.print(
             f"It had finished already, at step {step:,}. To train on, begin a run from it: "
-            f"imagen-workbench train {reference} --from {folder.path}",
+            f"imagen-workbench train {reference} --from {quote(str(folder.path))}",
             soft_wrap=True,
         )
         return 0
     if outcome.finished:
         console.print(
-            f"Finished at step {outcome.saved_step:,}. Draw from it: imagen-workbench sample {folder.path}",
+            f"Finished at step {outcome.saved_step:,}. Draw from it: imagen-workbench sample {quote(str(folder.path))}",
             soft_wrap=True,
         )
         return 0
     saved = f"saved at step {outcome.saved_step:,}" if outcome.saved_step >= 0 else "nothing was saved yet"
     console.print(
-        f"Stopped; {saved}. Go on with: imagen-workbench train {reference} --run {folder.path} --resume", soft_wrap=True
+        f"Stopped; {saved}. Go on with: imagen-workbench train {reference} --run {quote(str(folder.path))} --resume",
+        soft_wrap=True,
     )
     return STOPPED
 
@@ -98,12 +97,14 @@ def demo_here(console: Console, recipe: Recipe, path: Path) -> int:
     run = Run(path)
     if run.exists and any(record["kind"] == "finished" for record in run.records()):
         path = _free_name(path)
-        console.print(f"{run.path} holds a finished demo and stays as it is; this one goes to {path}.")
+        console.print(f"{run.path} holds a finished demo and stays as it is; this one goes to {path}.", soft_wrap=True)
         run = Run(path)
     outcome = _train(console, Train(1, str(run.path), recipe, resume=True))
     if not outcome.finished:
         console.print(
-            f"Stopped. `imagen-workbench demo --run {path}` goes on from step {max(outcome.saved_step, 0):,}."
+            f"Stopped. `imagen-workbench demo --run {quote(str(path))}` "
+            f"goes on from step {max(outcome.saved_step, 0):,}.",
+            soft_wrap=True,
         )
         return STOPPED
     console.print("Drawing …")
@@ -135,45 +136,33 @@ def _train(console: Console, command: Train) -> Outcome:
     worker, outcome = Worker(), Outcome()
 
     def say() -> None:
-        console.print("Stopping after this step, then saving. Ctrl+C again ends at once, without saving.")
+        meter.say("Stopping after this step, then saving. Ctrl+C again ends at once, without saving.")
 
-    with stopping_on_interrupt(worker, say), _bar(console) as bar:
-        task = bar.add_task("Starting", total=None, rate="", loss="", left="")
+    with Meter(console) as meter, stopping_on_interrupt(worker, say):
         for event in events_of(worker, command):
             outcome.take(event)
-            _show(bar, task, event)
+            _show(meter, event)
     if outcome.failed:
         raise outcome.failed.as_error()
     return outcome
 
 
-def _bar(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TextColumn("{task.fields[loss]}"),
-        TextColumn("{task.fields[left]}"),
-        console=console,
-    )
-
-
-def _show(bar: Progress, task: TaskID, event: Event) -> None:
+def _show(meter: Meter, event: Event) -> None:
     match event:
         case Preparing():
-            bar.update(task, description=event.what, completed=event.done, total=event.total)
+            meter.show(event.what, event.done, event.total)
+        case PhaseChanged(phase=Phase.TRAINING):
+            meter.say(f"Run folder: {event.run}")  # not before: what cannot begin leaves none
         case TrainingProgress():
-            left = "" if event.seconds_left != event.seconds_left else f"{spoken_time(event.seconds_left)} left"
-            bar.update(
-                task,
-                description=f"step {event.step:,} of {event.steps:,}",
-                completed=event.step,
-                total=event.steps,
-                rate=f"{event.images_per_second:,.0f} images/s",
-                loss=f"loss {event.loss:.3f}",
-                left=left,
+            meter.show(
+                "step",
+                event.step,
+                event.steps,
+                f"{event.images_per_second:,.0f} images/s",
+                f"loss {event.loss:.3f}",
+                seconds_left=event.seconds_left,
             )
         case RolledBack():
-            bar.console.print(event.line, soft_wrap=True)
+            meter.say(event.line)
         case _:
             pass

@@ -1,14 +1,16 @@
 """A dataset, decoded once: pixels, prepared conditions and the split, with what was set aside and why.
 
 Kept in the user's cache folder under the fingerprint of source and settings, so that the second run starts at
-once. `prepare` is a generator that reports as it goes; its caller may stop between any two images. All that grows
-with the images is mapped from files.
+once. `prepare` and `kept` are generators that report as they go; their caller may stop between any two images. All
+that grows with the images is mapped from files.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
+import itertools
 import json
 import os
 import tempfile
@@ -19,32 +21,37 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import DataError, WorkbenchError
+from ..errors import DataError
 from ..runs.files import folder_atomically, remove_folder
-from .decode import to_pixels
 from .entries import data_folder
+from .opening import Opened
+from .rows import Aside, fetched, row_of, row_of_example
+from .source import Stream
 from .split import split
 from .store import Store, StoreWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 
     from ..conditioning import ConditioningScheme
     from ..recipe import Data
+    from .rows import Row
     from .source import Source
 
-FORMAT = 2
+FORMAT = 3
 """Rises when what is decoded would come out otherwise, or is kept otherwise."""
 TURN = 0.05
 """Seconds of decoding between two reports."""
+CAPTIONS = 8
+"""How many are kept beside the images, for a model to draw where nothing is asked for."""
 
 
 @dataclass(frozen=True)
 class Dataset:
     """pixels: [n c h w] uint8 or uint16; prepared: [n …]; labels: [n], -1 for none; hashes: [n 32], SHA-256 of pixels.
 
-    train, held_out: indices into them; set_aside: (name, reason) of what could not be used. The arrays may be mapped
-    from files: take the rows that are needed.
+    train, held_out: indices into them; set_aside: (name, reason) of what could not be used; captions: a few of them.
+    The arrays may be mapped from files: take the rows that are needed.
     """
 
     pixels: np.ndarray
@@ -56,6 +63,7 @@ class Dataset:
     names: Sequence[str]
     set_aside: tuple[tuple[str, str], ...]
     classes: tuple[str, ...]
+    captions: tuple[str, ...] = ()
 
     def manifest(self) -> dict[str, Any]:
         """What a run keeps about its data."""
@@ -85,25 +93,57 @@ class Reading:
 
 
 def prepare(
-    source: Source, scheme: ConditioningScheme, settings: Data, *, check: bool = True
+    source: Source | Stream, scheme: ConditioningScheme, settings: Data, *, check: bool = True
 ) -> Generator[Reading, None, Dataset]:
-    """Decodes every image of a source, or takes it from the cache; returns the dataset.
+    """Decodes every image of a source or stream in this process, or takes it from the cache; returns the dataset.
 
-    check: whether cached pixels are read through for damage first. Raises DataError where nothing usable is left,
-    or there is room for it neither in the cache nor in the folder for temporary files.
+    For sources that are no plugins. Raises as `kept` does.
     """
-    total = len(source)
-    folder = _cache_folder(source, scheme, settings)
-    store = (yield from _from_cache(folder, total, check=check)) if folder else None
+    opened = Opened.of(source, settings)
+    rows = functools.partial(rows_of, source, opened.length, settings, scheme)
+    return (yield from kept(opened, scheme, settings, rows, check=check))
+
+
+def rows_of(
+    source: Source | Stream, length: int | None, settings: Data, scheme: ConditioningScheme
+) -> Iterator[Row | Aside]:
+    """Its rows, decoded in this process."""
+    if isinstance(source, Stream):
+        classes, told = len(source.classes), enumerate(fetched(source, None))
+        return (
+            row_of_example(example, f"No. {index}", classes, settings, scheme.prepare)
+            for index, (_, example) in itertools.islice(told, settings.most or None)
+        )
+    assert length is not None
+    return (row_of(source, index, settings, scheme.prepare) for index in range(length))
+
+
+def kept(
+    opened: Opened,
+    scheme: ConditioningScheme,
+    settings: Data,
+    rows: Callable[[], Iterable[Row | Aside | None]],
+    *,
+    check: bool = True,
+) -> Generator[Reading, None, Dataset]:
+    """The dataset of an opened source: from the cache, or from its rows, which are then kept there.
+
+    rows: begins them anew, in order of index; None among them where a turn has passed without one. check: whether
+    cached pixels are read through for damage first. Raises DataError where nothing usable is left, or there is room
+    for it neither in the cache nor in the folder for temporary files.
+    """
+    folder = _cache_folder(opened, scheme, settings)
+    store = (yield from _from_cache(folder, check=check)) if folder else None
     if store is None and folder:
         with contextlib.suppress(OSError):  # a cache that cannot be written is no reason to fail
             remove_folder(folder)
             with folder_atomically(folder) as unfinished:
-                yield from _decode(source, scheme, settings, unfinished)
-        store = yield from _from_cache(folder, total, check=False)
+                yield from _fill(unfinished, rows(), opened, settings)
+        store = yield from _from_cache(folder, check=False)
     if store is None:
-        store = yield from _for_this_run(source, scheme, settings)
+        store = yield from _for_this_run(rows, opened, settings)
     train, held_out = split(store.hashes, settings.validation)
+    total = len(store.pixels) + len(store.facts["set_aside"])
     yield Reading(total, total)
     return Dataset(
         store.pixels,
@@ -115,31 +155,33 @@ def prepare(
         store.names,
         tuple((name, reason) for name, reason in store.facts["set_aside"]),
         tuple(store.facts["classes"]),
+        tuple(store.facts["captions"]),
     )
 
 
-def _decode(source: Source, scheme: ConditioningScheme, settings: Data, folder: Path) -> Generator[Reading, None, None]:
-    """Fills `folder` with the images of a source, or raises DataError where none can be used."""
-    total, aside = len(source), []
+def _fill(
+    folder: Path, rows: Iterable[Row | Aside | None], opened: Opened, settings: Data
+) -> Generator[Reading, None, None]:
+    """Fills `folder` with rows, or raises DataError where none can be used."""
+    done, aside = 0, list[tuple[str, str]]()
+    captions: dict[str, None] = {}
+    spread = {int(at) for at in np.linspace(0, (opened.length or 4 * CAPTIONS) - 1, 4 * CAPTIONS)}
     reported = time.perf_counter()
     with StoreWriter(folder) as writer:
-        for index in range(total):
-            name = source.name_of(index)
-            try:
-                example = source[index]
-                name = example.name or name
-                pixels, prepared = to_pixels(example.image, settings), np.asarray(scheme.prepare(example))
-            except Exception as error:  # noqa: BLE001 - whatever a plugin raises, its image is set aside by name
-                what = error.what if isinstance(error, WorkbenchError) else f"{type(error).__name__}: {error}"
-                aside.append((name, what))
-            else:
-                label = -1 if example.label is None else example.label
+        for row in rows:
+            if isinstance(row, Aside):
+                aside.append((row.name, row.reason))
+            elif row is not None:
+                assert row.prepared is not None
                 try:
-                    writer.append(pixels, prepared, label, name)
+                    writer.append(row.pixels, row.prepared, row.label, row.name)
                 except DataError as error:
-                    aside.append((name, f"its condition is {error.what}"))
+                    aside.append((row.name, f"its condition is {error.what}"))
+                if row.caption and done in spread and len(captions) < CAPTIONS:
+                    captions[row.caption] = None
+            done += row is not None
             if time.perf_counter() - reported > TURN:
-                yield Reading(index + 1, total)
+                yield Reading(done, max(done, opened.length or 0))
                 reported = time.perf_counter()
         _check(settings, writer.count, aside)
         transform = {"size": settings.size, "channels": settings.channels, "depth": settings.depth, "fit": settings.fit}
@@ -148,18 +190,21 @@ def _decode(source: Source, scheme: ConditioningScheme, settings: Data, folder: 
                 "source": settings.source,
                 "path": settings.path,
                 "transform": transform,
-                "classes": source.classes,
+                "classes": opened.facts.classes,
+                "captions": list(captions),
                 "set_aside": aside,
             }
         )
 
 
-def _for_this_run(source: Source, scheme: ConditioningScheme, settings: Data) -> Generator[Reading, None, Store]:
+def _for_this_run(
+    rows: Callable[[], Iterable[Row | Aside | None]], opened: Opened, settings: Data
+) -> Generator[Reading, None, Store]:
     """Decodes into a folder for temporary files, which is gone once its files are mapped."""
     try:
         # where a mapped file cannot be removed, as on Windows, it stays until the folder is emptied
         with tempfile.TemporaryDirectory(prefix="imagen-workbench-", ignore_cleanup_errors=True) as place:
-            yield from _decode(source, scheme, settings, Path(place))
+            yield from _fill(Path(place), rows(), opened, settings)
             return Store.open(Path(place))
     except OSError as error:
         raise DataError(
@@ -169,17 +214,18 @@ def _for_this_run(source: Source, scheme: ConditioningScheme, settings: Data) ->
         ) from error
 
 
-def _from_cache(folder: Path, total: int, *, check: bool) -> Generator[Reading, None, Store | None]:
+def _from_cache(folder: Path, *, check: bool) -> Generator[Reading, None, Store | None]:
     """What is cached; None where nothing is, or it is damaged."""
     try:
         store = Store.open(folder)
         tuple((name, reason) for name, reason in store.facts["set_aside"])
+        tuple(store.facts["captions"])
     except (DataError, KeyError, TypeError, ValueError):
         return None
     for share, whole in store.pixels_checked() if check else ():
         if not whole:
             return None
-        yield Reading(round(share * total), total)
+        yield Reading(round(share * len(store.pixels)), len(store.pixels))
     with contextlib.suppress(OSError):
         os.utime(folder / "index.json")  # when it was last used
     return store
@@ -199,18 +245,21 @@ def _check(settings: Data, usable: int, aside: list[tuple[str, str]]) -> None:
     raise DataError(f"{settings.source} has no images", fix="Choose another folder or source", **place)
 
 
-def _cache_folder(source: Source, scheme: ConditioningScheme, settings: Data) -> Path | None:
-    fingerprint = source.fingerprint()
-    if not fingerprint:
+def _cache_folder(opened: Opened, scheme: ConditioningScheme, settings: Data) -> Path | None:
+    if not opened.fingerprint:
         return None
+    told = opened.facts.as_dict()
     parts = {
         "format": FORMAT,
-        "source": f"{type(source).__module__}:{type(source).__qualname__}",
-        "fingerprint": fingerprint,
-        "options": source.options.model_dump(mode="json"),
+        "source": opened.kind,
+        "fingerprint": opened.fingerprint,
+        "options": opened.options,
         "scheme": f"{type(scheme).__module__}:{type(scheme).__qualname__}",
         "scheme_options": scheme.options.model_dump(mode="json"),
-        "classes": source.classes,
+        "scheme_fingerprint": scheme.fingerprint(),
+        "classes": told["classes"],
+        "attributes": told["attributes"],
+        "most": settings.most,
         "size": settings.size,
         "channels": settings.channels,
         "depth": settings.depth,

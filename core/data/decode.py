@@ -7,6 +7,7 @@ colour at 8 bits are Pillow's; 16 bits and other channel counts keep to the sour
 
 from __future__ import annotations
 
+import io
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -15,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
 
 from ..errors import DataError
+from ..recipe import Recipe
 from .arrays import COLOURS, read_numpy, read_tiff, to_depth, values_of, with_channels
 
 if TYPE_CHECKING:
@@ -43,6 +45,24 @@ def to_pixels(image: Image.Image | np.ndarray | Path, settings: Data) -> np.ndar
     except Exception as error:
         # decoders of many makers, fed with anyone's bytes: whatever they raise, the image is at fault
         raise DataError(f"cannot be decoded: {error or type(error).__name__}") from error
+
+
+def picture_array(
+    image: Image.Image | np.ndarray | Path, size: tuple[int, int], channels: int, fit: str = "crop"
+) -> np.ndarray:
+    """Any picture as [c h w] float32 in [-1, 1], of this (height, width). Raises DataError with the reason."""
+    settings = Recipe.of({"data": {"size": size, "channels": channels, "fit": fit}}).data
+    return to_pixels(image, settings).astype(np.float32) / 127.5 - 1
+
+
+def png_bytes(pixels: np.ndarray) -> bytes:
+    """[c h w] uint8 or uint16 of 1, 3 or 4 channels → a PNG file of 8 bits. Raises DataError for other channels."""
+    if len(pixels) not in MODES:
+        raise DataError(f"{len(pixels)} channels are no picture", field="data.channels", fix="Take 1, 3 or 4")
+    values = (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
+    file = io.BytesIO()
+    Image.fromarray(values[0] if len(values) == 1 else values.transpose(1, 2, 0)).save(file, "PNG")
+    return file.getvalue()
 
 
 def _upright(image: Image.Image | np.ndarray | Path, settings: Data) -> Image.Image | np.ndarray:

@@ -1,4 +1,4 @@
-"""Where decoded data lies, what is there, and how it is cleared away."""
+"""The cache: where decoded data and what was learnt from it lie, what is there, and how it is cleared away."""
 
 from __future__ import annotations
 
@@ -14,12 +14,17 @@ from ..runs.files import remove_folder
 from .store import read_index
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+CLASSIFIER = "classifier"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One decoded dataset. size: its bytes on the drive; last_used: seconds since 1970; images: None where damaged."""
+    """A decoded dataset, or a classifier, whose source is `CLASSIFIER` and whose images are those it was trained on.
+
+    size: its bytes on the drive; last_used: seconds since 1970; images: None where damaged.
+    """
 
     id: str
     source: str
@@ -32,23 +37,26 @@ class Entry:
 
 
 def cache_home() -> Path:
-    """Where decoded data is kept: `IMAGEN_WORKBENCH_CACHE`, or the platform's cache folder. Safe to delete."""
+    """Where that is kept: `IMAGEN_WORKBENCH_CACHE`, or the platform's cache folder. Safe to delete."""
     chosen = os.environ.get("IMAGEN_WORKBENCH_CACHE")
     return Path(chosen) if chosen else platformdirs.user_cache_path("imagen-workbench", appauthor=False)
 
 
 def data_folder() -> Path:
-    """The folder of the cache whose subfolders are entries."""
+    """The folder of the cache whose subfolders are decoded datasets."""
     return cache_home() / "data"
+
+
+def classifier_folder() -> Path:
+    """The folder of the cache whose subfolders are classifiers."""
+    return cache_home() / "classifiers"
 
 
 def entries() -> list[Entry]:
     """All that is there, the last used first; half-written ones, too, which a killed process has left."""
-    try:
-        folders = [folder for folder in data_folder().iterdir() if folder.is_dir() and not folder.is_symlink()]
-    except OSError:
-        return []
-    return sorted((_entry(folder) for folder in folders), key=lambda entry: (-entry.last_used, entry.id))
+    found = [_entry(folder, _data) for folder in _subfolders(data_folder())]
+    found += [_entry(folder, _classifier) for folder in _subfolders(classifier_folder())]
+    return sorted(found, key=lambda entry: (-entry.last_used, entry.id))
 
 
 def clear(wanted: Sequence[str] = ()) -> list[Entry]:
@@ -62,7 +70,7 @@ def clear(wanted: Sequence[str] = ()) -> list[Entry]:
         if not any(_is(entry, name) for entry in found):
             known = sorted({entry.source for entry in found if entry.source} | {entry.id for entry in found})
             raise DataError(
-                f"the cache has no {name!r}", file=data_folder(), fix=f"It has {', '.join(known) or 'nothing'}"
+                f"the cache has no {name!r}", file=cache_home(), fix=f"It has {', '.join(known) or 'nothing'}"
             )
     for entry in chosen:
         try:
@@ -78,11 +86,27 @@ def _is(entry: Entry, name: str) -> bool:
     return bool(name) and (entry.source == name or entry.id.startswith(name))
 
 
-def _entry(folder: Path) -> Entry:
+def _subfolders(folder: Path) -> list[Path]:
     try:
-        facts: dict[str, Any] = read_index(folder)
-        images, *shape = (int(n) for n in facts["arrays"]["pixels"]["shape"])
-        source, path = str(facts["source"]), str(facts["path"])
+        return [inner for inner in folder.iterdir() if inner.is_dir() and not inner.is_symlink()]
+    except OSError:
+        return []
+
+
+def _data(facts: dict[str, Any]) -> tuple[str, str, list[int]]:
+    """An index → (source, path, shape [n c h w])."""
+    return str(facts["source"]), str(facts["path"]), facts["arrays"]["pixels"]["shape"]
+
+
+def _classifier(facts: dict[str, Any]) -> tuple[str, str, list[int]]:
+    """As `_data`."""
+    return CLASSIFIER, "", facts["shape"]
+
+
+def _entry(folder: Path, told: Callable[[dict[str, Any]], tuple[str, str, list[int]]]) -> Entry:
+    try:
+        source, path, sizes = told(read_index(folder))
+        images, *shape = (int(n) for n in sizes)
     except (DataError, KeyError, TypeError, ValueError):
         images, shape, source, path = None, [], "", ""
     size, last_used = 0, 0.0

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
+from ..errors import DataError
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     import numpy as np
-    from PIL import Image
 
     from ..recipe import Data
+
+
+INTERFACE = 1
+"""Version of what plugins are written for; it rises when an older plugin would no longer do."""
+FIELDS = ("image", "label", "caption", "attributes", "low_resolution", "mask")
+"""What a record may hold."""
 
 
 @dataclass(frozen=True)
@@ -23,20 +34,77 @@ class Example:
 
     Grey, colour and transparency become each other; other counts of channels must be the recipe's. A file is a
     picture, an .npy, or an .npz of one array. label: the class's index in `Source.classes`, or None; name: what a
-    person would look for.
+    person would look for; caption: what the image shows, in words; attributes: values by the names in
+    `Source.attributes`; low_resolution: the same image, smaller; mask: grey, white where the image is to be filled in.
     """
 
     image: Image.Image | np.ndarray | Path
     label: int | None = None
     name: str = ""
-    fields: dict[str, Any] = field(default_factory=dict)
+    caption: str | None = None
+    attributes: Mapping[str, str | float] = field(default_factory=dict)
+    low_resolution: Image.Image | np.ndarray | Path | None = None
+    mask: Image.Image | np.ndarray | Path | None = None
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """What a number or one of a few words tells. choices: the words; without any, a number in [low, high]."""
+
+    name: str
+    choices: tuple[str, ...] = ()
+    low: float = 0.0
+    high: float = 1.0
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a conditioning scheme knows of the dataset."""
+    """What a conditioning scheme knows of the dataset; saved with the model.
+
+    fields: what its records hold (see `FIELDS`); captions: a few of them; pictures: a few of its images, as PNG files
+    in base64, for schemes that are told by pictures; size: (height, width) and channels of the
+    images as they are trained on. All but `classes` may be empty in models of before.
+    """
 
     classes: tuple[str, ...] = ()
+    attributes: tuple[Attribute, ...] = ()
+    fields: tuple[str, ...] = ()
+    captions: tuple[str, ...] = ()
+    size: tuple[int, int] = (0, 0)
+    channels: int = 0
+    pictures: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        """The reverse of `as_dict`; what is missing stays empty. Raises TypeError or ValueError where it is no such."""
+        attributes = tuple(
+            Attribute(str(each["name"]), tuple(map(str, each["choices"])), float(each["low"]), float(each["high"]))
+            for each in values.get("attributes", ())
+        )
+        height, width = values.get("size", (0, 0))
+        return cls(
+            tuple(map(str, values.get("classes", ()))),
+            attributes,
+            tuple(map(str, values.get("fields", ()))),
+            tuple(map(str, values.get("captions", ()))),
+            (int(height), int(width)),
+            int(values.get("channels", 0)),
+            tuple(map(str, values.get("pictures", ()))),
+        )
+
+    def picture(self, index: int) -> np.ndarray:
+        """Picture `index` as [c h w] float32 in [-1, 1]. Raises DataError where it is damaged."""
+        from .decode import picture_array
+
+        try:
+            opened = Image.open(io.BytesIO(base64.b64decode(self.pictures[index])))
+        except (OSError, ValueError) as error:
+            raise DataError(f"picture {index + 1} of the model cannot be read: {error}") from error
+        return picture_array(opened, self.size, self.channels)
 
 
 class SourceOptions(BaseModel):
@@ -45,13 +113,14 @@ class SourceOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Source(ABC):
-    """A dataset; a plugin subclasses it. Nothing happens at import, and `__init__` only looks, it does not read all.
+class Described(ABC):  # noqa: B024 - each kind has its own
+    """What a dataset tells of itself, whether its examples are read by index (`Source`) or in a row (`Stream`).
 
-    Same i, same example, in any process. An example that cannot be read may raise: it is set aside by name,
-    with the reason, and never ends a run.
+    Nothing happens at import, and `__init__` only looks, it does not read all.
     """
 
+    interface: ClassVar[int] = INTERFACE
+    """Which version of this interface it is written for."""
     title: ClassVar[str] = ""
     summary: ClassVar[str] = ""
     licence: ClassVar[str] = ""
@@ -71,6 +140,29 @@ class Source(ABC):
         """Names of the classes that labels point into; empty where there are none."""
         return ()
 
+    @property
+    def attributes(self) -> tuple[Attribute, ...]:
+        """What `Example.attributes` tells of; empty where it tells nothing."""
+        return ()
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """What its examples hold, of `FIELDS`. By default the image, and a label or attributes where they are named."""
+        named = (("label", self.classes), ("attributes", self.attributes))
+        return ("image", *(name for name, known in named if known))
+
+    def fingerprint(self) -> str:
+        """Changes when the data changes; empty: this source is not cached between runs."""
+        return ""
+
+
+class Source(Described):
+    """A dataset; a plugin subclasses it.
+
+    Same i, same example, in any process. An example that cannot be read may raise: it is set aside by name,
+    with the reason, and never ends a run.
+    """
+
     @abstractmethod
     def __len__(self) -> int: ...
 
@@ -81,6 +173,24 @@ class Source(ABC):
         """What a person would look for if example `index` cannot be read."""
         return f"No. {index}"
 
-    def fingerprint(self) -> str:
-        """Changes when the data changes; empty: this source is not cached between runs."""
-        return ""
+
+Position = str | int | None
+"""A place in a stream, which JSON can hold; None is its beginning."""
+
+
+class Stream(Described):
+    """A dataset whose examples come one after another, as from an archive or over a network; a plugin subclasses it.
+
+    Read once, by one process, and kept like a source; `data.most` says how much of it.
+    """
+
+    length: int | None = None
+    """How many there are, where that is known."""
+
+    @abstractmethod
+    def examples(self, position: Position) -> Iterator[tuple[Position, Example]]:
+        """(where to go on after it, example) from `position` on; always the same ones in the same order.
+
+        What raises here ends the stream, after one more try from where it was; an example whose image cannot be
+        decoded is set aside.
+        """

@@ -20,6 +20,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..runs.files import write_atomically
+from .layouts import dtype_of, layout_of
 from .names import Names
 from .split import content_hash
 
@@ -75,11 +76,12 @@ class Rows:
     def finish(self) -> dict[str, Any]:
         """Writes the header and closes; returns what the index keeps of it."""
         shape = (self.count, *(self._shape or ()))
-        descr = np.lib.format.dtype_to_descr(self._dtype)
         self._file.seek(0)
+        # a structured type is bytes here, and told by the index: its header would be longer
+        descr = self._dtype.str
         np.lib.format.write_array_header_1_0(self._file, {"descr": descr, "fortran_order": False, "shape": shape})
         self._file.close()
-        return {"shape": shape, "dtype": self._dtype.str, "crc32": self._checksums}
+        return {"shape": shape, "dtype": layout_of(self._dtype), "crc32": self._checksums}
 
     def _settle(self) -> None:
         """Block by block, so that the drive is not waited for at the end, all at once."""
@@ -128,8 +130,7 @@ class StoreWriter:
     def finish(self, facts: dict[str, Any]) -> None:
         """facts: what else the index should tell, as JSON can."""
         arrays = {name: rows.finish() for name, rows in self._rows.items()}
-        index = json.dumps({**facts, "arrays": arrays})
-        write_atomically(self._folder / "index.json", f"{_digest(index)}\n{index}")
+        write_index(self._folder, {**facts, "arrays": arrays})
 
 
 @dataclass(frozen=True)
@@ -168,6 +169,12 @@ class Store:
             yield at * stride / len(checksums), whole
 
 
+def write_index(folder: Path, facts: dict[str, Any]) -> None:
+    """facts: what `read_index` gives back, as JSON can."""
+    index = json.dumps(facts)
+    write_atomically(folder / "index.json", f"{_digest(index)}\n{index}")
+
+
 def read_index(folder: Path) -> dict[str, Any]:
     """What a folder holds, without opening its arrays. Raises DataError where it cannot be told."""
     try:
@@ -185,16 +192,16 @@ def _digest(text: str) -> str:
 
 def _mapped(path: Path, facts: dict[str, Any]) -> np.ndarray:
     """Raises ValueError where the file is not of the size and kind that the index says."""
-    shape, dtype = tuple(facts["shape"]), np.dtype(facts["dtype"])
+    shape, dtype = tuple(facts["shape"]), dtype_of(facts["dtype"])
     size = HEADER + dtype.itemsize * int(np.prod(shape, dtype=np.int64))
     if path.stat().st_size != size:
         raise ValueError(f"{path.name} has {path.stat().st_size:,} bytes instead of {size:,}")
     if 0 in shape:
         return np.zeros(shape, dtype)
     array = np.lib.format.open_memmap(path, mode="r")
-    if (array.shape, array.dtype) != (shape, dtype):
+    if (array.shape, array.dtype) != (shape, np.dtype(dtype.str)):
         raise ValueError(f"{path.name} is {array.dtype} of shape {array.shape}")
-    return np.asarray(array)
+    return np.asarray(array).view(dtype)
 
 
 def _whole(array: np.ndarray, checksums: list[int], stride: int = 1) -> Iterator[bool]:

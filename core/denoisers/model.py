@@ -7,7 +7,7 @@ import copy
 import os
 import shutil
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -24,9 +24,7 @@ from .unet import UNet
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    import numpy as np
-
-    from ..conditioning import Condition, ConditioningScheme
+    from ..conditioning import Condition, ConditioningScheme, Tensors
     from ..recipe import Recipe
 
 
@@ -40,6 +38,7 @@ class DenoisingModel(nn.Module):
             settings.prediction, settings.schedule, settings.shift, settings.sigma_data
         )
         self.autocast = autocast
+        self.scheme = scheme
         self.encode: nn.Module = scheme.encoder()
         self.network: nn.Module = make_network(recipe, scheme)
         self._compiled: Callable[..., Tensor] | None = None
@@ -98,18 +97,15 @@ class Weighted:
 
     def __init__(self, model: DenoisingModel, tensors: Mapping[str, Tensor]) -> None:
         shared = {id(own): nn.Parameter(tensors[name], requires_grad=False) for name, own in model.named_parameters()}
-        self._module = copy.deepcopy(model, shared).eval()
+        kept: dict[int, Any] = {id(model.scheme): model.scheme, **shared}
+        self._module = copy.deepcopy(model, kept).eval()
 
     def __call__(self, x: Tensor, sigma: Tensor, cond: Condition | None = None) -> Tensor:
         return self._module(x, sigma, cond)
 
-    def encoder(self, prepared: Tensor) -> Condition:
+    def encoder(self, prepared: Tensors) -> Condition:
         """Prepared conditions [b …] → Condition, by the encoder with these weights."""
         return self._module.encode(prepared)
-
-    def encode(self, prepared: np.ndarray, device: torch.device) -> Condition:
-        """As `encoder`, from an array, on the device."""
-        return self.encoder(torch.from_numpy(prepared).to(device))
 
 
 def build_model(recipe: Recipe, scheme: ConditioningScheme, autocast: torch.dtype | None = None) -> DenoisingModel:

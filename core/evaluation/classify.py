@@ -21,6 +21,7 @@ from .turns import Turn
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from typing import Any
 
     from .images import Images
 
@@ -35,6 +36,20 @@ PEAK, RISE = 3e-3, 0.15
 SMOOTHING = 0.02
 JUDGED = 250
 """Images that are judged in one turn."""
+
+
+def classifier_recipe(epochs: int | None, seed: int) -> dict[str, Any]:
+    """All that decides, beside images, labels and the machine, what `train_classifier` makes of them; as JSON can."""
+    return {
+        "blocks": BLOCKS,
+        "features": FEATURES,
+        "largest": LARGEST,
+        "steps": [EPOCHS, FEWEST_STEPS, MOST_STEPS, BATCH],
+        "rate": [PEAK, RISE],
+        "smoothing": SMOOTHING,
+        "epochs": epochs,
+        "seed": seed,
+    }
 
 
 class Classifier(nn.Module):

@@ -16,10 +16,11 @@ from ..datasets import reading
 from ..errors import RequestError
 from ..generators import finish
 from .agreement import Agreement, agreement
-from .classify import FEATURES, Judgement, judge_in_turns, train_classifier
+from .classify import FEATURES, Judgement, judge_in_turns
 from .copies import MARKS, Copies, nearest_in_turns
 from .frechet import fitted, frechet_distance
 from .images import StoredImages
+from .kept import classifier_of
 from .pixels import PixelStatistics, pixel_statistics
 from .samples import Evidence, draw_samples
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     import torch
 
     from ..data.cache import Dataset
-    from ..models import Model
+    from ..models import Drawer
     from ..recipe import Sampling
     from .classify import Classifier
     from .turns import Turn
@@ -95,7 +96,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: Model, count: int = 1000, data: Dataset | None = None, *, epochs: int | None = None, **sampling: Any
+    model: Drawer, count: int = 1000, data: Dataset | None = None, *, epochs: int | None = None, **sampling: Any
 ) -> Evaluation:
     """Draws `count` images, the classes in turn, and measures them beside held-out real ones.
 
@@ -108,7 +109,7 @@ def evaluate(
 
 
 def evaluating(
-    model: Model,
+    model: Drawer,
     data: Dataset,
     count: int,
     settings: Sampling,
@@ -118,11 +119,12 @@ def evaluating(
 ) -> Generator[Turn, None, Evaluation]:
     """As `evaluate`, in short turns and in memory that grows only with a few hundred bytes for each sample.
 
-    classifier: one that was trained on `data` before; without it one is trained here, where the data has classes.
+    classifier: one that was trained on `data` before; without it the kept one of these images is taken, or one is
+    trained here, where the data has classes.
     """
     if count < 1:
         raise RequestError(f"{count} images cannot be judged", field="--count", fix="Give at least 1")
-    weights = model.drawing_weights(settings.ema)  # first, since it may refuse
+    identity = model.identity(settings.ema)  # first, since it may refuse
     notes: list[str] = []
     if not len(data.held_out):
         notes.append("No image is held out (data.validation is 0): nothing real to compare copies and agreement with.")
@@ -132,7 +134,7 @@ def evaluating(
 
     if classifier is None:
         classifier = yield from _classifier(data, epochs, model.device, notes)
-    samples = yield from draw_samples(weights, conditions, count, settings, classifier, train)
+    samples = yield from draw_samples(model, conditions, count, settings, classifier, train)
     real = None
     if classifier is not None and len(held_out):
         real = yield from judge_in_turns(classifier, held_out, "Judging held-out images")
@@ -148,8 +150,7 @@ def evaluating(
         baseline, _ = yield from nearest_in_turns(held_out, train)
         copied = Copies(samples.distances, baseline, samples.nearest)
     return Evaluation(
-        {"name": model.name, "reference": weights.reference, "hash": weights.hash, "ema": weights.ema}
-        | {"step": model.step, "trained": model.trained},
+        {**identity, "ema": samples.recipe["ema"], "trained": model.facts().trained},
         data.manifest(),
         samples.settings.model_dump(mode="json", exclude_none=True),
         count,
@@ -179,9 +180,7 @@ def _classifier(
             "an untrained network, or raw pixels, would give a distance that does not follow what an eye sees."
         )
         return None
-    known = labels >= 0
-    images = StoredImages(data, data.train[known])
-    return (yield from train_classifier(images, labels[known], len(data.classes), epochs=epochs, device=device))
+    return (yield from classifier_of(data, data.train[labels >= 0], device, epochs=epochs))
 
 
 def _agreement(judged: Judgement | None, wanted: np.ndarray, names: tuple[str, ...]) -> Agreement | None:
@@ -210,16 +209,17 @@ def _distance(
     return Distance(*distances, count=each, reference=len(train))
 
 
-def _shared_conditions(model: Model, data: Dataset) -> tuple[str, ...]:
+def _shared_conditions(model: Drawer, data: Dataset) -> tuple[str, ...]:
     """What is asked for in turn: the model's classes that the data knows, or all that it can be asked for."""
-    shared = tuple(name for name in model.scheme.choices if name in data.classes)
-    return shared or model.scheme.choices
+    choices = model.asked.choices
+    shared = tuple(name for name in choices if name in data.classes)
+    return shared or choices
 
 
-def _wanted(labels: np.ndarray, model: Model, data: Dataset) -> np.ndarray:
+def _wanted(labels: np.ndarray, model: Drawer, data: Dataset) -> np.ndarray:
     """The samples' classes by the data's own numbers; -1 where there is none. labels: [n] by the model's."""
     numbers = {name: number for number, name in enumerate(data.classes)}
-    table = [numbers.get(name, -1) for name in model.scheme.facts.classes]
+    table = [numbers.get(name, -1) for name in model.asked.facts.classes]
     return np.asarray([table[label] if label >= 0 else -1 for label in labels], np.int64)
 
 

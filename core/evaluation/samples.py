@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ..commands import Draw
-from ..drawing import draw, images_per_call, to_pixels
+from ..drawing import images_per_call, to_pixels
 from ..generators import retold
 from ..recipe import Sampling
 from .classify import Judgement, judge
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from ..data.cache import Dataset
-    from ..drawing import Weights
     from ..events import Drawn, Preview
+    from ..models import Drawer
     from .classify import Classifier
 
 SHOWN, SUSPICIOUS = 100, 10
@@ -143,7 +143,7 @@ class _Progress:
 
 
 def draw_samples(
-    weights: Weights,
+    drawer: Drawer,
     conditions: tuple[str, ...],
     count: int,
     settings: Sampling,
@@ -151,12 +151,12 @@ def draw_samples(
     train: StoredImages,
 ) -> Generator[Turn, None, Samples]:
     """Draws `count` images, conditions in turn; judges each batch and looks for what it copies before the next one."""
-    samples = Samples(classifier, settings, PixelSums(weights.recipe.data.channels))
-    batch = CALLS_PER_BATCH * images_per_call(weights.recipe.data.size)
+    samples = Samples(classifier, settings, PixelSums(drawer.recipe.data.channels))
+    batch = CALLS_PER_BATCH * images_per_call(drawer.recipe.data.size)
     for start in range(0, count, batch):
         indices = tuple(range(start, min(start + batch, count)))
-        request = Draw(0, weights.reference, conditions, len(indices), samples.settings, film=False)
-        drawn = yield from retold(draw(weights, request, indices), _Progress(start, len(indices), count))
+        request = Draw(0, drawer.reference, conditions, len(indices), samples.settings, film=False)
+        drawn = yield from retold(drawer.drawing(request, indices), _Progress(start, len(indices), count))
         assert drawn.arrays is not None
         finished = Turn(DRAWING, start + len(indices), count)
         distances, nearest = yield from retold(nearest_in_turns(drawn.arrays, train), lambda _, turn=finished: turn)

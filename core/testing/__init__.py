@@ -15,12 +15,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .conditioning import ConditioningContract
+    from .datasets import DatasetContract
     from .denoising import DenoiserContract
     from .guidance import GuidanceContract
     from .networks import NetworkContract
-    from .plugins import ConditioningContract, DatasetContract
     from .sampling import SamplerContract, StochasticSamplerContract
     from .schedules import GridContract, ScheduleContract
+    from .streams import StreamContract
 
 __all__ = [
     "ConditioningContract",
@@ -32,11 +34,12 @@ __all__ = [
     "SamplerContract",
     "ScheduleContract",
     "StochasticSamplerContract",
+    "StreamContract",
 ]
 
 _ROOMS = {
-    "ConditioningContract": "plugins",
-    "DatasetContract": "plugins",
+    "ConditioningContract": "conditioning",
+    "DatasetContract": "datasets",
     "DenoiserContract": "denoising",
     "GridContract": "schedules",
     "GuidanceContract": "guidance",
@@ -44,6 +47,7 @@ _ROOMS = {
     "SamplerContract": "sampling",
     "ScheduleContract": "schedules",
     "StochasticSamplerContract": "sampling",
+    "StreamContract": "streams",
 }
 
 

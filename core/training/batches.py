@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ..conditioning import each_tensor, tensors_of
 from ..data.augment import augment, augmented
 from ..data.unit import to_unit
 from ..randomness import generator
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from ..conditioning import Condition
+    from ..conditioning import Condition, ConditioningScheme, Tensors
     from ..data.cache import Dataset
     from ..denoisers.model import DenoisingModel
     from ..recipe import Recipe
@@ -57,7 +58,7 @@ class Batch:
     x0: Tensor
     sigma: Tensor
     noise: Tensor
-    prepared: Tensor
+    prepared: Tensors
     dropped: Tensor
     augmentation: Tensor | None = None
 
@@ -67,7 +68,7 @@ class Batch:
             self.x0[which].to(device),
             self.sigma[which].to(device),
             self.noise[which].to(device),
-            self.prepared[which].to(device),
+            each_tensor(self.prepared, lambda part: part[which].to(device)),
             self.dropped[which].to(device),
             None if self.augmentation is None else self.augmentation[which].to(device),
         )
@@ -83,9 +84,10 @@ class Batch:
 class Batches:
     """The batches of a run."""
 
-    def __init__(self, data: Dataset, recipe: Recipe) -> None:
+    def __init__(self, data: Dataset, recipe: Recipe, scheme: ConditioningScheme) -> None:
         self._data = data
         self._recipe = recipe
+        self._scheme = scheme
         self._levels = noise_levels(recipe)
         self._order = BatchOrder(data.train, recipe.training.seed)
 
@@ -106,4 +108,5 @@ class Batches:
         sigma = self._levels(stratified(len(which), random("sigma"))).float()
         noise = torch.randn(x0.shape, generator=random("noise"))
         dropped = torch.rand(len(which), generator=random("condition")) < recipe.conditioning.dropout
-        return Batch(x0, sigma, noise, torch.from_numpy(data.prepared[which]), dropped, augmentation)
+        prepared = self._scheme.for_training(tensors_of(data.prepared[which]), x0, random("prepared"))
+        return Batch(x0, sigma, noise, prepared, dropped, augmentation)

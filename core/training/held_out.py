@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ..conditioning import each_tensor, tensors_of
 from ..data.unit import to_unit
 from ..randomness import generator
 from ..schedule import stratified
@@ -15,9 +16,7 @@ from .losses import by_band, denoising_loss, noise_levels
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from torch import Tensor
-
-    from ..conditioning import Condition
+    from ..conditioning import Condition, ConditioningScheme, Tensors
     from ..data.cache import Dataset
     from ..precondition import Denoiser
     from ..recipe import Recipe
@@ -26,7 +25,8 @@ if TYPE_CHECKING:
 @torch.no_grad()
 def held_out_loss(
     denoise: Denoiser,
-    encode: Callable[[Tensor], Condition],
+    encode: Callable[[Tensors], Condition],
+    scheme: ConditioningScheme,
     data: Dataset,
     recipe: Recipe,
     device: torch.device,
@@ -43,11 +43,12 @@ def held_out_loss(
     sigma = noise_levels(recipe)(stratified(len(which), generator(settings.seed, "held-out sigma"))).float()
     x0 = to_unit(torch.from_numpy(data.pixels[which]))
     noise = torch.randn(x0.shape, generator=generator(settings.seed, "held-out noise"))
-    prepared = torch.from_numpy(data.prepared[which])
+    chance = generator(settings.seed, "held-out prepared")
+    prepared = scheme.for_training(tensors_of(data.prepared[which]), x0, chance)
     losses = []
     for start in range(0, len(which), settings.micro_batch):
         part = slice(start, start + settings.micro_batch)
-        cond = encode(prepared[part].to(device))
+        cond = encode(each_tensor(prepared, lambda each, part=part: each[part].to(device)))
         levels = sigma[part].to(device)
         found = denoising_loss(
             denoise, x0[part].to(device), levels, noise[part].to(device), cond, recipe.model.sigma_data

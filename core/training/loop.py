@@ -63,7 +63,7 @@ def train(
     weights are not finite when they are about to be saved.
     """
     settings, model, optimizer = recipe.training, state.model, state.optimizer
-    batches, weight = Batches(data, recipe), loss_weight(recipe)
+    batches, weight = Batches(data, recipe, model.scheme), loss_weight(recipe)
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     share = processes.share(settings.batch)
     rate_share = recipe.finetune.rate if recipe.finetune.base else 1.0

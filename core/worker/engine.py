@@ -10,14 +10,14 @@ import torch
 from ..commands import LIVE, OpenModel
 from ..data.unit import to_unit
 from ..datasets import reading
-from ..drawing import draw, to_pixels
+from ..drawing import to_pixels
 from ..errors import RequestError
 from ..events import DataShown, Measured
 from ..extensions import catalogue
 from ..generators import retold
 from ..likelihood import likelihood
 from ..machine import set_threads
-from ..models import Model, open_model
+from ..models import Drawer, Model, open_drawer
 from .training import TrainingRun
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class TorchEngine:
 
     def __init__(self, emit: Callable[[Event], None]) -> None:
         self._emit = emit
-        self._models: dict[str, Model] = {}
+        self._models: dict[str, Drawer] = {}
         self._run: TrainingRun | None = None
         self._drawn: tuple[Weights, Drawn] | None = None
         set_threads()
@@ -51,9 +51,10 @@ class TorchEngine:
             self._emit(catalogue(command.ticket))
 
     def draw(self, command: Draw) -> Generator[None, None, None]:
-        weights = self._model(command.model).drawing_weights(command.sampling.ema)
-        drawn = yield from retold(draw(weights, command), self._show)
-        self._drawn = weights, drawn
+        drawer = self._model(command.model)
+        drawn = yield from retold(drawer.drawing(command), self._show)
+        # the likelihood of a cascade's images is nobody's in particular
+        self._drawn = (drawer.drawing_weights(command.sampling.ema), drawn) if isinstance(drawer, Model) else None
         self._emit(drawn)
 
     def _show(self, preview: Preview | None) -> None:
@@ -93,7 +94,7 @@ class TorchEngine:
         self._run = TrainingRun(command, self._emit)
         return self._run
 
-    def _model(self, reference: str) -> Model:
+    def _model(self, reference: str) -> Drawer:
         if reference == LIVE:
             live = self._run.live_model() if self._run else None
             if live is None:
@@ -102,5 +103,5 @@ class TorchEngine:
         if reference not in self._models:
             while len(self._models) >= OPEN:
                 del self._models[next(iter(self._models))]
-            self._models[reference] = open_model(reference)
+            self._models[reference] = open_drawer(reference)
         return self._models[reference]

@@ -92,7 +92,7 @@ class TrainingRun:
         facts = {
             **state.counters(),
             "steps": self._steps,
-            "classes": list(setup.scheme.facts.classes),
+            "data": setup.scheme.facts.as_dict(),
             "hashes": {name: weights_hash(group) for name, group in tensors.items()},
             "held_out": self._held_out,
             "environment": setup.environment(self._processes),
@@ -276,7 +276,7 @@ class TrainingRun:
         assert state is not None
         average = next(iter(state.emas.values()))
         denoise = Weighted(state.model, average)
-        work = held_out_loss(denoise, denoise.encoder, setup.data, setup.recipe, setup.device)
+        work = held_out_loss(denoise, denoise.encoder, setup.scheme, setup.data, setup.recipe, setup.device)
         return (yield from retold(work, _at_work))
 
     def _draw_row(self) -> Generator[Moment, None, None]:

@@ -26,6 +26,8 @@ class Label(ConditioningScheme):
 
     title = "Class label"
     summary = "One class per image; needs a dataset with classes."
+    key = "class"
+    reads = ("label",)
     Options = LabelOptions
     options: LabelOptions
 

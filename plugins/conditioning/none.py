@@ -18,10 +18,7 @@ class Unconditional(ConditioningScheme):
 
     title = "None"
     summary = "For images without classes; guidance has nothing to follow."
-
-    @property
-    def vector_width(self) -> int:
-        return 0
+    reads = ()
 
     def prepare(self, example: Example) -> np.ndarray:  # noqa: ARG002
         return np.zeros(0, np.float32)

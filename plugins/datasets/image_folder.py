@@ -1,4 +1,4 @@
-"""A folder of images; subfolders are classes."""
+"""A folder of images; subfolders are classes, text files and tables beside the images tell more of them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,20 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from imagen_workbench.core import DataError, Example, Source
+from imagen_workbench.core import Attribute, DataError, Example, Source
 
+from .annotations import Annotations, Note, annotations_in, sidecar
 from .file_list import FileList
 
 SUFFIXES = {
     b".avif", b".bmp", b".dib", b".gif", b".jfif", b".jp2", b".jpeg", b".jpg", b".npy", b".npz", b".pbm", b".pgm",
     b".png", b".pnm", b".ppm", b".tga", b".tif", b".tiff", b".webp",
 }  # fmt: skip
+
+
+LOOKED_AT = 256
+"""Images that are looked at for a text file beside them; with none among these, none is looked for."""
+NOTHING = Note()
 
 
 class FolderOptions(BaseModel):
@@ -28,10 +34,14 @@ class FolderOptions(BaseModel):
 
 
 class ImageFolder(Source):
-    """Images of a folder. Those in a first-level subfolder belong to the class of its name."""
+    """Images of a folder. Those in a first-level subfolder belong to the class of its name.
+
+    Captions come from a text file of the image's name, or from a table (see `annotations`); a table's column `label`
+    names the classes where there are no subfolders, its other columns are attributes.
+    """
 
     title = "Folder of images"
-    summary = "Your own images; subfolders are classes."
+    summary = "Your own images; subfolders are classes, text files or a table beside them are captions."
     needs_path = True
     defaults = {"size": [32, 32], "channels": 3, "validation": 0.1}  # noqa: RUF012
     Options = FolderOptions
@@ -73,8 +83,18 @@ class ImageFolder(Source):
         return [printable(folder.split(os.fsencode(os.sep))[0]) for folder in self._files.folders]
 
     @cached_property
+    def _annotations(self) -> Annotations:
+        return annotations_in(self._root, self._files.folders)
+
+    @cached_property
+    def _has_sidecars(self) -> bool:
+        stride = max(1, len(self) // LOOKED_AT)
+        images = (self._files.path(index) for index in range(0, len(self), stride))
+        return any(os.path.isfile(os.path.splitext(image)[0] + b".txt") for image in images)  # noqa: PTH113, PTH122
+
+    @cached_property
     def _classes(self) -> tuple[str, ...]:
-        return tuple(sorted({name for name in self._class_of_folder if name}))
+        return tuple(sorted({name for name in self._class_of_folder if name})) or self._annotations.labels
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -85,12 +105,27 @@ class ImageFolder(Source):
         labels = {name: label for label, name in enumerate(self.classes)}
         return [labels.get(name) for name in self._class_of_folder]
 
+    @property
+    def attributes(self) -> tuple[Attribute, ...]:
+        return self._annotations.attributes
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        captions = self._has_sidecars or self._annotations.has_captions
+        return (*super().fields, *(("caption",) if captions else ()))
+
     def __len__(self) -> int:
         return len(self._files)
 
     def __getitem__(self, index: int) -> Example:
-        path = Path(os.fsdecode(self._files.path(index)))
-        return Example(path, self._label_of_folder[self._files.folder_of(index)], self.name_of(index))
+        image = self._files.path(index)
+        label = self._label_of_folder[self._files.folder_of(index)]
+        note = self._annotations.notes.get(self._files.below_root(index), NOTHING)
+        if label is None and note.label in self.classes:
+            label = self.classes.index(note.label)
+        caption = (sidecar(image) if self._has_sidecars else "") or note.caption or None
+        path = Path(os.fsdecode(image))
+        return Example(path, label, self.name_of(index), caption=caption, attributes=note.attributes)
 
     def name_of(self, index: int) -> str:
         return printable(self._files.below_root(index))
@@ -98,14 +133,23 @@ class ImageFolder(Source):
     def fingerprint(self) -> str:
         """Of names, sizes and times of change: reading every file would take as long as decoding it."""
         digest = hashlib.sha256(os.fsencode(self._root.resolve()))
+        digest.update(self._annotations.digest.encode())
         for index in range(len(self)):
             digest.update(self._files.below_root(index))
-            try:
-                stat = os.stat(self._files.path(index))  # noqa: PTH116 - bytes
-                digest.update(f"|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
-            except OSError:
-                digest.update(b"|\n")
+            path = self._files.path(index)
+            _take(digest, path)
+            if self._has_sidecars:
+                _take(digest, os.path.splitext(path)[0] + b".txt")  # noqa: PTH122 - bytes
         return digest.hexdigest()
+
+
+def _take(digest: hashlib._Hash, path: bytes) -> None:
+    """A file's size and time of change."""
+    try:
+        stat = os.stat(path)  # noqa: PTH116 - bytes
+        digest.update(f"|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
+    except OSError:
+        digest.update(b"|\n")
 
 
 def printable(path: bytes) -> str:

@@ -1,4 +1,4 @@
-"""`imagen-workbench cache`: what lies decoded on the drive, and how it is cleared away."""
+"""`imagen-workbench cache`: what is kept on the drive, and how it is cleared away."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from ...core.data.entries import cache_home, clear, entries
-from ..listings import table
+from .console import plain_console
+from .table import print_table
 
 if TYPE_CHECKING:
     import argparse
@@ -20,12 +19,12 @@ if TYPE_CHECKING:
 
 def add_to(commands: argparse._SubParsersAction[Any]) -> None:
     """Adds the command."""
-    command = commands.add_parser("cache", help="show the decoded images that are kept, or clear them away")
+    command = commands.add_parser("cache", help="show the decoded images and classifiers that are kept, or clear them")
     command.add_argument(
         "--clear",
         metavar="NAME",
         nargs="*",
-        help="remove the entries of a source or with an id; all where none is named",
+        help="remove the entries of a source (of `classifier`, the classifiers) or with an id; all where none is named",
     )
     command.add_argument("--json", action="store_true", help="as JSON")
     command.set_defaults(work=_cache)
@@ -39,13 +38,14 @@ def _cache(options: argparse.Namespace) -> int:
         facts = {"folder": str(cache_home()), "removed" if cleared else "entries": [_facts(entry) for entry in found]}
         sys.stdout.write(json.dumps(facts | {"bytes": total}, ensure_ascii=False, indent=2) + "\n")
         return 0
-    console = Console(highlight=False)
+    console = plain_console()
     if cleared:
-        console.print(f"Removed {len(found):,} entries, {_megabytes(total)}, from {cache_home()}", soft_wrap=True)
+        entry = "entry" if len(found) == 1 else "entries"
+        console.print(f"Removed {len(found):,} {entry}, {_megabytes(total)}, from {cache_home()}", soft_wrap=True)
         return 0
     if found:
         rows = [_row(entry) for entry in found]
-        console.print(table(("id", "source", "images", "size", "last used", "from"), rows), soft_wrap=True)
+        print_table(console, ("id", "source", "images", "size", "last used", "from"), rows)
     console.print(f"{_megabytes(total)} in {cache_home()}", soft_wrap=True)
     return 0
 

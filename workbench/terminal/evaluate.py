@@ -8,17 +8,20 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-from ...core.errors import RecipeError, WorkbenchError
+from ...core.errors import RecipeError
+from .console import plain_console
+from .meter import Meter
+from .table import print_table
+from .writing import writing
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from rich.console import Console
+
     from ...core.evaluation.evaluate import Evaluation
     from ...core.evaluation.turns import Turn
-    from ...core.models import Model
+    from ...core.models import Drawer
     from ...core.recipe import Recipe
 
 HELD_OUT_OF_FOLDER = 0.2
@@ -54,7 +57,7 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from ...core.models import open_model
+    from ...core.models import open_drawer
 
     for name in ("count", "epochs"):
         value = getattr(options, name)
@@ -62,18 +65,18 @@ def _evaluate(options: argparse.Namespace) -> int:
             raise RecipeError(
                 f"{value:,} {'images' if name == 'count' else name}", field=f"--{name}", fix="Give 1 or more"
             )
-    model = open_model(options.model, options.device)
-    found = _with_bar(Console(stderr=options.json, highlight=False), _turns(options, model))
+    model = open_drawer(options.model, options.device)
+    found = _shown(plain_console(stderr=options.json), _turns(options, model))
     text = json.dumps(found.as_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     written = _write(found, text, options.out or Path()) if options.out or not options.json else ()
     if options.json:
         sys.stdout.write(text)
         return 0
-    _print(Console(highlight=False), found, written)
+    _print(plain_console(), found, written)
     return 0
 
 
-def _turns(options: argparse.Namespace, model: Model) -> Generator[Turn, None, Evaluation]:
+def _turns(options: argparse.Namespace, model: Drawer) -> Generator[Turn, None, Evaluation]:
     """Reads the data, then evaluates."""
     from ...core.datasets import reading
     from ...core.evaluation.evaluate import evaluating
@@ -109,20 +112,11 @@ def _recipe_of_data(reference: str | None, recipe: Recipe) -> Recipe:
     return find_recipe(reference).with_values(kept)
 
 
-def _with_bar(console: Console, turns: Generator[Turn, None, Evaluation]) -> Evaluation:
-    bar = Progress(TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=console)
-    with bar:
-        task = bar.add_task("Starting", total=None)
-        told = ""
-        while True:
-            try:
-                turn = next(turns)
-            except StopIteration as end:
-                return end.value
-            if turn.what != told:
-                bar.reset(task)
-                told = turn.what
-            bar.update(task, description=turn.what, completed=turn.done, total=turn.total)
+def _shown(console: Console, turns: Generator[Turn, None, Evaluation]) -> Evaluation:
+    from ...core.generators import finish, retold
+
+    with Meter(console) as meter:
+        return finish(retold(turns, lambda turn: meter.show(turn.what, turn.done, turn.total)))
 
 
 def _write(found: Evaluation, text: str, folder: Path) -> tuple[Path, ...]:
@@ -130,21 +124,17 @@ def _write(found: Evaluation, text: str, folder: Path) -> tuple[Path, ...]:
     from ..reports.evaluation_report import evaluation_page
 
     page, figures = folder / "evaluation.html", folder / "evaluation.json"
-    try:
-        write_atomically(page, evaluation_page(found))
-        write_atomically(figures, text)
-    except OSError as error:
-        raise WorkbenchError(
-            f"cannot be written: {error.strerror}", file=error.filename or folder, fix="Choose another place with --out"
-        ) from error
+    for path, content in ((page, evaluation_page(found)), (figures, text)):
+        with writing(path):
+            write_atomically(path, content)
     return page, figures
 
 
 def _print(console: Console, found: Evaluation, written: tuple[Path, ...]) -> None:
-    from ..listings import table
     from ..reports.evaluation_report import summary
 
-    console.print(table((f"{found.count:,} images", "drawn", "held-out real"), summary(found)))
+    measures = f"{found.count:,} images"
+    print_table(console, (measures, "drawn", "held-out real"), summary(found), prose=(measures,))
     for note in found.notes:
         console.print(note, soft_wrap=True)
     for path in written:

@@ -6,14 +6,17 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.text import Text
 
 from ...core.recipe import Recipe, known_keys, recipe_schema
-from ..listings import doctor_facts, run_rows, table
+from ..listings import doctor_facts, run_rows
+from .console import plain_console
+from .table import print_table
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
+    from pathlib import Path
 
 
 def add_to(commands: argparse._SubParsersAction[Any]) -> None:
@@ -37,7 +40,7 @@ def _runs(options: argparse.Namespace) -> int:
 
     rows = run_rows(find_runs())
     empty = f"No runs in {runs_home()} yet. Begin one: imagen-workbench train digits"
-    return _tell(options, ("run", "state", "step", "recipe", "folder"), rows, empty)
+    return _tell(options, ("run", "state", "step", "recipe", "folder"), rows, prose=("state",), empty=empty)
 
 
 def _datasets(options: argparse.Namespace) -> int:
@@ -47,7 +50,7 @@ def _datasets(options: argparse.Namespace) -> int:
     rows = [
         (each.name, each.error or each.summary, each.package, "data.path" if each.needs_path else "") for each in found
     ]
-    return _tell(options, ("name", "what it is", "package", "needs"), rows)
+    return _tell(options, ("name", "what it is", "package", "needs"), rows, prose=("what it is",))
 
 
 def _recipes(options: argparse.Namespace) -> int:
@@ -74,29 +77,35 @@ def _recipes(options: argparse.Namespace) -> int:
 def _doctor(options: argparse.Namespace) -> int:
     facts, missing = doctor_facts()
     if options.json:
-        return _write({"facts": dict(facts), "missing": missing})
-    console = Console(highlight=False)
-    console.print(table(("", ""), facts))
+        return _write({"facts": {name: str(value) for name, value in facts}, "missing": missing})
+    console = plain_console()
+    print_table(console, ("", "this machine"), facts, prose=("this machine",))
     for line in missing:
-        console.print(f"[yellow]missing[/] {line}", soft_wrap=True)
+        console.print(Text.assemble(("missing", "yellow"), f" {line}"), soft_wrap=True)
     if not missing:
-        console.print("[green]Nothing is missing.[/]")
+        console.print("Nothing is missing.", style="green")
     return 0
 
 
 def _tell(
-    options: argparse.Namespace, columns: Sequence[str], rows: Sequence[Sequence[str]], empty: str = "", after: str = ""
+    options: argparse.Namespace,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str | Path]],
+    *,
+    prose: Collection[str] = (),
+    empty: str = "",
+    after: str = "",
 ) -> int:
     """A table, or its rows as JSON objects."""
     if options.json:
-        return _write([dict(zip(columns, row, strict=True)) for row in rows])
-    console = Console(highlight=False)
+        return _write([dict(zip(columns, map(str, row), strict=True)) for row in rows])
+    console = plain_console()
     if rows or not empty:
-        console.print(table(columns, rows), soft_wrap=True)
+        print_table(console, columns, rows, prose)
     else:
         console.print(empty, soft_wrap=True)
     if after:
-        console.print(after)
+        console.print(after, soft_wrap=True)
     return 0
 
 

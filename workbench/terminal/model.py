@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from ...core.errors import ModelError
+from .console import plain_console
+from .writing import writing
 
 
 def add_to(commands: argparse._SubParsersAction[Any]) -> None:
@@ -32,14 +32,10 @@ def _export(options: argparse.Namespace) -> int:
         raise ModelError("a model file ends in .safetensors", file=options.out, fix=f"Write {options.out}.safetensors")
     card = _card(options.card) if options.card else {}
     model = open_model(options.model)
-    try:
+    with writing(options.out):
         model.save(options.out, ema=options.ema, card=card)
-    except OSError as error:
-        raise ModelError(
-            f"cannot be written: {error.strerror}", file=options.out, fix="Choose another place"
-        ) from error
     size = options.out.stat().st_size / 1e6
-    Console(highlight=False).print(f"{options.out}: {model.name}, {size:.1f} MB", soft_wrap=True)
+    plain_console().print(f"{options.out}: {model.name}, {size:.1f} MB", soft_wrap=True)
     return 0
 
 

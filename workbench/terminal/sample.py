@@ -9,12 +9,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
-from ...core.errors import RecipeError, RequestError, WorkbenchError
+from ...core.errors import RecipeError, RequestError
+from .console import plain_console
+from .meter import Meter
+from .writing import writing
 
 if TYPE_CHECKING:
-    from ...core.models import Drawing, Model
+    from rich.console import Console
+
+    from ...core.models import Drawer, Drawing
 
 SETTINGS: tuple[tuple[str, Any, str, str], ...] = (
     ("guidance", float, "W", "1 is no guidance"),
@@ -60,23 +63,15 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
 
 
 def _sample(options: argparse.Namespace) -> int:
-    from ...core.models import open_model
+    from ...core.models import open_drawer
 
     if options.count is not None and options.count < 1:
         raise RecipeError(f"{options.count} images", field="--count", fix="Give at least 1")
     _check_endings(options)
-    model = open_model(options.model, options.device)
+    model = open_drawer(options.model, options.device)
     given = _given(options)
-    console = Console(stderr=options.json, highlight=False)
-    try:
-        if options.folder:
-            told = _into_folder(options, model, given, console)
-        else:
-            told = _at_once(options, model, given, console)
-    except OSError as error:
-        raise WorkbenchError(
-            f"cannot be written: {error.strerror}", file=error.filename or options.out, fix="Choose another place"
-        ) from error
+    console = plain_console(stderr=options.json)
+    told = (_into_folder if options.folder else _at_once)(options, model, given, console)
     if options.json:
         sys.stdout.write(json.dumps(told, ensure_ascii=False, indent=2) + "\n")
     return 0
@@ -101,7 +96,7 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
     return named | {key.removeprefix("sampling."): value for key, value in others.items()}
 
 
-def _at_once(options: argparse.Namespace, model: Model, given: dict[str, Any], console: Console) -> dict[str, Any]:
+def _at_once(options: argparse.Namespace, model: Drawer, given: dict[str, Any], console: Console) -> dict[str, Any]:
     import numpy as np
 
     from ...core.runs.files import write_atomically
@@ -110,49 +105,55 @@ def _at_once(options: argparse.Namespace, model: Model, given: dict[str, Any], c
     elsewhere = options.arrays or options.film
     out = options.out or (None if elsewhere else Path("grid.png"))
     if out:
-        drawing.save(out)
-        console.print(f"{out}: {len(drawing.labels)} images from {model.name}, {drawing.drawn.seconds:.1f} s")
+        with writing(out):
+            drawing.save(out)
+        console.print(
+            f"{out}: {len(drawing.labels)} images from {model.name}, {drawing.drawn.seconds:.1f} s", soft_wrap=True
+        )
     if options.film:
-        drawing.save_film(options.film)
-        console.print(f"{options.film}: {len(drawing.drawn.sigmas)} steps")
+        with writing(options.film):
+            drawing.save_film(options.film)
+        console.print(f"{options.film}: {len(drawing.drawn.sigmas)} steps", soft_wrap=True)
     if options.arrays:
         buffer = io.BytesIO()
         np.savez(buffer, images=drawing.arrays, labels=np.asarray(drawing.labels, np.int64))
-        write_atomically(options.arrays, buffer.getvalue())
-        console.print(f"{options.arrays}: images {drawing.arrays.shape} float32 in [-1, 1], labels")
+        with writing(options.arrays):
+            write_atomically(options.arrays, buffer.getvalue())
+        console.print(f"{options.arrays}: images {drawing.arrays.shape} float32 in [-1, 1], labels", soft_wrap=True)
     files = [str(path) for path in (out, options.film, options.arrays) if path]
     return {"files": files, "labels": list(drawing.labels), "conditions": list(drawing.conditions), **drawing.recipe}
 
 
-def _drawing(options: argparse.Namespace, model: Model, given: dict[str, Any]) -> Drawing:
+def _drawing(options: argparse.Namespace, model: Drawer, given: dict[str, Any]) -> Drawing:
     if model.picture and not given and not options.condition and options.count is None:
         return model.draw_again()
     kept, texts, count = _asked(options, model)
     return model.draw(texts, count, **(kept | given))
 
 
-def _asked(options: argparse.Namespace, model: Model) -> tuple[dict[str, Any], list[str], int]:
+def _asked(options: argparse.Namespace, model: Drawer) -> tuple[dict[str, Any], list[str], int]:
     """A picture's own settings, the conditions and how many images; what the person says goes first."""
     kept = dict(model.picture.get("sampling", {}))
     texts = options.condition or list(model.picture.get("conditions", []))
     return kept, texts, options.count or len(model.picture.get("indices", ())) or max(8, len(texts))
 
 
-def _into_folder(options: argparse.Namespace, model: Model, given: dict[str, Any], console: Console) -> dict[str, Any]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
+def _into_folder(options: argparse.Namespace, model: Drawer, given: dict[str, Any], console: Console) -> dict[str, Any]:
     from ...core.runs.collection import Collection
 
     kept, texts, count = _asked(options, model)
-    collection = Collection(options.folder)
+    with writing(options.folder):
+        collection = Collection(options.folder)
     begun = len(collection)
     drawings = model.draw_all(texts, count, begun, **(kept | given))
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task("Drawing", total=count, completed=begun)
+    with Meter(console) as meter:
+        meter.show("Drawing", begun, count)
         for drawing in drawings:
             assert drawing.drawn.images is not None
-            collection.add(drawing.drawn.images, drawing.labels, drawing.recipe)
-            bar.update(task, completed=len(collection))
-    console.print(f"{options.folder}: {len(collection):,} images from {model.name}, listed in manifest.csv")
+            with writing(options.folder):
+                collection.add(drawing.drawn.images, drawing.labels, drawing.recipe)
+            meter.show("Drawing", len(collection), count)
+    console.print(
+        f"{options.folder}: {len(collection):,} images from {model.name}, listed in manifest.csv", soft_wrap=True
+    )
     return {"folder": str(options.folder), "images": len(collection), "manifest": str(collection.manifest)}
