@@ -35,7 +35,7 @@ AROUND = 2
 """Pixels around a patch that may hold its soft edge."""
 CORE = 0.8
 """Pixels covered by more than this, compared with the patch's most, tell its colour."""
-FAINT = 0.6
+FAINT = 0.55
 """A core that has less of a colour than this has none."""
 OFF_COLOUR = 0.1
 """A core further from every colour of the palette has none of them: root mean square, in [0, 1], of the channels."""
