@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 class Face(ABC):
     """A face with its real controls. The worker is turned by hand (`work`), on the test's own thread.
 
-    Controls of Draw: model, condition, count, seed, roll-seed, lock-seed, sampler, steps, guidance, draw, save.
-    Controls of Train: recipe, undo, every dotted key of the form, start, pause, resume, stop, draw-live.
+    Controls of Draw: model, condition, count, seed, roll-seed, lock-seed, every setting of a draw, more, draw, save;
+    in place of condition, where a model asks for more than one choice, `condition.key` for each of its fields.
+    Controls of Train: recipe, undo, look-again, every dotted key of the form, start, pause, resume, stop, draw-live.
     """
 
     def __init__(self) -> None:
@@ -71,6 +72,18 @@ class Face(ABC):
 
     @abstractmethod
     def is_enabled(self, name: str) -> bool: ...
+
+    @abstractmethod
+    def is_there(self, name: str) -> bool:
+        """Whether the setting can be seen, or scrolled to."""
+
+    @abstractmethod
+    def is_primary(self, name: str) -> bool:
+        """Whether the button is the main one."""
+
+    @abstractmethod
+    def label(self, name: str) -> str:
+        """What the button says."""
 
     @abstractmethod
     def shown(self, name: str) -> str:
@@ -120,7 +133,7 @@ class Face(ABC):
 
     @abstractmethod
     def unfold(self) -> None:
-        """Shows the settings that are folded away."""
+        """Shows the settings that are folded away, or folds them again."""
 
     @abstractmethod
     def save_picture(self, path: Path) -> None:
@@ -172,6 +185,16 @@ class FaceScenarios:
         assert shown.shape[0] == 8
         assert "1.1 M weights" in face.shown("model-facts")
         assert face.film_columns() == 3
+
+    def test_all_settings_come_at_once_and_stay(self, face: Face) -> None:
+        names = ("condition", "count", "guidance", "ema")
+        face.settle()
+        assert not any(face.is_there(name) for name in names)
+        face.begin()
+        assert all(face.is_there(name) for name in names)
+        face.bench.drawing.choose_model("portrait-of-a-very-long-name-2026-11-24-second-attempt")
+        face.settle()
+        assert all(face.is_there(name) for name in names), "while the next model is being opened"
 
     def test_previews_are_shown_before_the_draw_ends(self, ready: Face) -> None:
         ready.type_into("seed", "60")
@@ -235,6 +258,35 @@ class FaceScenarios:
         ready.work(1)
         assert ready.error_at("guidance"), "a picture that comes in between takes no complaint down"
 
+    @pytest.mark.parametrize(
+        ("name", "hint"),
+        [
+            ("guidance", "Give a number; try 1.5."),
+            ("temperature", "Give a number; try 1."),
+            ("steps", "Give a whole number; try 18."),
+            ("seed", "Give a whole number; try 0."),
+            ("count", "Give a whole number from 1 to 400."),
+        ],
+    )
+    def test_nothing_is_drawn_while_a_setting_is_no_number(self, ready: Face, name: str, hint: str) -> None:
+        before = ready.asked(Draw)
+        ready.type_into(name, "abc")
+        ready.work()
+        assert ready.error_at(name) == hint
+        assert ready.shown(name) == "abc"
+        assert not ready.is_enabled("draw")
+        assert ready.bench.drawing.state.why_not == "Mend the marked settings first."
+        ready.choose("sampler", "euler")
+        ready.work()
+        assert ready.asked(Draw) == before
+        ready.type_into(name, "2")
+        ready.work()
+        assert not ready.error_at(name)
+        assert ready.is_enabled("draw")
+        asked = ready.asked(Draw)
+        assert (asked.count if name == "count" else getattr(asked.sampling, name)) == 2
+        assert asked.sampling.sampler == "euler"
+
     def test_conditions_are_chips(self, ready: Face) -> None:
         ready.choose("condition", "7")
         ready.work()
@@ -242,6 +294,80 @@ class FaceScenarios:
         ready.choose("condition", "each in turn")
         ready.work()
         assert ready.asked(Draw).conditions == ()
+
+    def test_words_are_said_of_all_images(self, ready: Face) -> None:
+        ready.choose("model", "captions")
+        ready.work()
+        assert (ready.is_there("condition.text"), ready.is_there("condition")) == (True, False)
+        assert ready.asked(Draw).conditions == ()
+        ready.type_into("condition.text", " a red square ")
+        ready.work()
+        assert ready.asked(Draw).conditions == ("a red square",)
+        assert ready.shown("condition.text") == "a red square"
+        ready.type_into("condition.text", "")
+        ready.work()
+        assert ready.asked(Draw).conditions == (), "each in turn"
+
+    def test_several_things_are_said_of_all_images(self, ready: Face) -> None:
+        ready.choose("model", "scenes")
+        ready.work()
+        for name, text, condition in (
+            ("condition.class", "7", "class=7"),
+            ("condition.size", "0,250", "class=7;size=0.25"),
+            ("condition.class", "not said", "size=0.25"),
+        ):
+            operate = ready.choose if name == "condition.class" else ready.type_into
+            operate(name, text)
+            ready.work()
+            assert ready.asked(Draw).conditions == (condition,)
+        assert ready.shown("condition.size") == "0.25"
+        ready.type_into("condition.size", "")
+        ready.work()
+        assert ready.asked(Draw).conditions == ()
+
+    def test_a_number_that_cannot_be_said_is_named_at_its_field(self, ready: Face) -> None:
+        ready.choose("model", "scenes")
+        ready.work()
+        before = ready.asked(Draw)
+        for wrong in ("2", "large"):
+            ready.type_into("condition.size", wrong)
+            ready.work()
+            assert ready.error_at("condition.size") == "Give a number from 0 to 1."
+            assert ready.shown("condition.size") == wrong
+        assert not ready.is_enabled("draw")
+        ready.choose("condition.class", "7")
+        ready.work()
+        assert ready.asked(Draw) == before
+        ready.type_into("condition.size", "1")
+        ready.work()
+        assert not ready.error_at("condition.size")
+        assert ready.asked(Draw).conditions == ("class=7;size=1",)
+
+    def test_a_picture_is_said_and_refused_by_the_worker(self, ready: Face) -> None:
+        ready.choose("model", "larger")
+        ready.work()
+        ready.type_into("condition.noise", "0.2")
+        ready.work()
+        assert ready.asked(Draw).conditions == ("low=example 1;noise=0.2",), "it cannot do without a picture"
+        ready.type_into("condition.low", "missing.png")
+        ready.work()
+        assert ready.problem() == "low: there is no such picture. Name another."
+        ready.type_into("condition.low", "cat.png")
+        ready.work()
+        assert not ready.problem()
+        assert ready.asked(Draw).conditions == ("low=cat.png;noise=0.2",)
+
+    def test_what_was_said_is_not_said_to_another_model(self, ready: Face) -> None:
+        ready.choose("model", "captions")
+        ready.work()
+        ready.type_into("condition.text", "a red square")
+        ready.work()
+        for model in ("digits", "captions"):
+            ready.choose("model", model)
+            ready.work()
+            assert ready.asked(Draw).conditions == ()
+            assert ready.is_there("condition") == (model == "digits")
+        assert ready.shown("condition.text") == ""
 
     def test_sampler_is_chosen(self, ready: Face) -> None:
         for sampler in ("euler", "dpmpp-2m", "langevin", "heun"):
@@ -284,7 +410,9 @@ class FaceScenarios:
         assert ready.asked(Draw).sampling.ema == 0.1
 
     def test_more_settings_unfold(self, ready: Face) -> None:
+        assert (ready.is_there("guidance_to"), ready.label("more")) == (False, "More settings")
         ready.unfold()
+        assert (ready.is_there("guidance_to"), ready.label("more")) == (True, "Fewer settings")
         ready.type_into("guidance_to", "2.5")
         ready.work()
         assert ready.asked(Draw).sampling.guidance_to == 2.5
@@ -297,6 +425,19 @@ class FaceScenarios:
         ready.type_into("corrections", "3")
         ready.work()
         assert ready.asked(Draw).sampling.corrections == 3
+        ready.unfold()
+        assert not ready.is_there("guidance_to")
+
+    @pytest.mark.parametrize(
+        ("name", "text", "value", "sampler"),
+        [("guidance_from", "0.5", 0.5, "heun"), ("churn", "10", 10, "heun"), ("eta", "0.5", 0.5, "ddpm")],
+    )
+    def test_more_settings_are_drawn_with(self, ready: Face, name: str, text: str, value: float, sampler: str) -> None:
+        ready.choose("sampler", sampler)
+        ready.unfold()
+        ready.type_into(name, text)
+        ready.work()
+        assert getattr(ready.asked(Draw).sampling, name) == value
 
     def test_the_dice_take_another_seed(self, ready: Face) -> None:
         ready.type_into("seed", "5")
@@ -325,6 +466,35 @@ class FaceScenarios:
         shown = ready.grid()
         assert shown is not None
         assert int(shown[0, 4, 4, 0]) == 23
+
+    def test_a_draw_that_takes_long_is_stopped(self, ready: Face) -> None:
+        assert ready.label("draw") == "Draw"
+        ready.type_into("seed", "60")
+        ready.work(2)
+        assert ready.label("draw") == "Stop"
+        ready.click("draw")
+        ready.work()
+        assert ready.label("draw") == "Draw"
+        shown = ready.grid()
+        assert shown is not None
+        assert int(shown[0, 4, 4, 0]) in (40, 41), "what was drawn so far stays"
+        assert not ready.is_enabled("save"), "it is no finished picture"
+        ready.click("draw")
+        ready.work()
+        shown = ready.grid()
+        assert shown is not None
+        assert int(shown[0, 4, 4, 0]) == 80
+        assert ready.is_enabled("save")
+
+    def test_a_wrong_setting_does_not_keep_a_draw_from_being_stopped(self, ready: Face) -> None:
+        ready.type_into("seed", "60")
+        ready.work(1)
+        ready.type_into("steps", "abc")
+        ready.settle()
+        assert (ready.label("draw"), ready.is_enabled("draw")) == ("Stop", True)
+        ready.click("draw")
+        ready.work()
+        assert (ready.label("draw"), ready.is_enabled("draw")) == ("Draw", False)
 
     def test_another_model_is_chosen(self, ready: Face) -> None:
         ready.choose("model", "portrait-of-a-very-long-name-2026-11-24-second-attempt")
@@ -366,6 +536,10 @@ class FaceScenarios:
         status = ready.status()
         assert "2 network calls" in status
         assert "cpu" in status
+        ready.go_to("train")
+        status = ready.status()
+        assert "network calls" not in status, "those are of a draw"
+        assert "cpu" in status
 
     # --- Train ------------------------------------------------------------------------------------
 
@@ -388,10 +562,32 @@ class FaceScenarios:
         assert "1 set aside" in ready.data_words()
         assert ready.shown("data.size") == "32, 32"
 
+    def test_a_folder_that_is_not_named_is_asked_for_at_its_field(self, ready: Face, tmp_path: Path) -> None:
+        ready.go_to("train")
+        ready.work()
+        assert ready.engine is not None
+        looks = ready.engine.count(ShowData)
+        ready.choose("data.source", "image-folder")
+        ready.work()
+        assert ready.error_at("data.path") == "Choose the folder that the images are in."
+        assert not ready.is_enabled("start")
+        assert ready.engine.count(ShowData) == looks
+        assert (ready.data_words(), ready.data_images()) == ("", 0), "those were of another source"
+        ready.type_into("data.path", str(tmp_path))
+        ready.work()
+        assert not ready.error_at("data.path")
+        assert "1 set aside" in ready.data_words()
+        assert ready.is_enabled("start")
+        ready.type_into("data.path", "")
+        ready.work()
+        assert ready.error_at("data.path")
+        assert (ready.data_words(), ready.data_images()) == ("", 0)
+
     def test_a_sources_own_settings_reach_the_recipe(self, ready: Face) -> None:
         ready.go_to("train")
         ready.choose("data.source", "image-folder")
         ready.work()
+        ready.type_into("data.path", "/somewhere")
         ready.choose("data.options.hidden", "yes")
         ready.work()
         ready.click("start")
@@ -405,6 +601,43 @@ class FaceScenarios:
         ready.type_into("data.path", str(tmp_path / "empty"))
         ready.work()
         assert "no images" in ready.data_words()
+        assert "Failed" in ready.status()
+        assert not ready.is_enabled("start")
+        assert ready.bench.training.state.why_not("start") == "The data cannot be read. Mend it first."
+        ready.type_into("data.path", str(tmp_path))
+        ready.work()
+        assert "4,000 to train" in ready.data_words()
+        assert "Ready" in ready.status()
+        assert ready.is_enabled("start")
+
+    def test_data_that_was_mended_elsewhere_is_read_again(self, ready: Face, tmp_path: Path) -> None:
+        ready.go_to("train")
+        ready.choose("data.source", "image-folder")
+        ready.work()
+        assert not ready.is_enabled("look-again")
+        ready.type_into("data.path", str(tmp_path / "empty"))
+        ready.work()
+        (tmp_path / "empty").mkdir()
+        ready.click("look-again")
+        ready.work()
+        assert "4,000 to train" in ready.data_words()
+        assert ready.is_enabled("start")
+        assert not ready.is_enabled("look-again")
+
+    def test_a_run_that_never_came_to_be_is_not_named(self, ready: Face, tmp_path: Path) -> None:
+        ready.go_to("train")
+        ready.choose("data.source", "image-folder")
+        ready.work()
+        ready.type_into("data.path", str(tmp_path / "gone"))
+        ready.work()
+        ready.click("start")
+        ready.work()
+        assert "the images are gone" in ready.problem()
+        assert ready.label("subject") == "New run of digits"
+        status = ready.status()
+        assert "Failed" in status
+        assert "digits-" not in status
+        assert not ready.is_enabled("resume")
 
     EDITS: ClassVar = {
         "data.path": ("/somewhere", "/somewhere"),
@@ -414,6 +647,7 @@ class FaceScenarios:
         "data.augment": ("0.12", 0.12),
         "data.fit": ("pad", "pad"),
         "data.validation": ("0,25", 0.25),
+        "data.most": ("50", 50),
         "data.shift": ("2", 2),
         "data.flip": ("yes", True),
         "conditioning.dropout": ("0.2", 0.2),
@@ -492,6 +726,25 @@ class FaceScenarios:
         ready.work()
         assert ready.shown("training.steps").replace(",", "") == "40"
 
+    def test_a_recipe_of_several_schemes_keeps_them(self, ready: Face) -> None:
+        ready.go_to("train")
+        ready.choose("recipe", "both")
+        ready.work()
+        assert ready.shown("conditioning.scheme") == "label + text"
+        ready.choose("conditioning.scheme", "none")
+        ready.work()
+        assert ready.shown("conditioning.scheme") == "none"
+        ready.click("undo")
+        ready.work()
+        assert ready.shown("conditioning.scheme") == "label + text"
+        ready.type_into("training.steps", "77")
+        ready.work()
+        assert not ready.error_at("conditioning.scheme")
+        ready.click("start")
+        ready.work(2)
+        recipe = ready.asked(Train).recipe
+        assert (recipe.conditioning.scheme, recipe.training.steps) == ("label + text", 77)
+
     def test_train_pause_draw_resume_stop(self, ready: Face) -> None:
         ready.go_to("train")
         assert not ready.is_enabled("pause")
@@ -522,6 +775,26 @@ class FaceScenarios:
         assert " left" not in ready.status()
         assert ready.bench.training.state.saved_step >= step.step
         assert ready.is_enabled("start")
+
+    def test_a_stopped_run_is_resumed(self, ready: Face) -> None:
+        ready.go_to("train")
+        assert ready.is_primary("start")
+        ready.click("start")
+        ready.work(6)
+        ready.click("stop")
+        ready.work()
+        run = ready.bench.training.state.run
+        assert ready.is_enabled("start")
+        assert (ready.is_primary("resume"), ready.is_primary("start")) == (True, False)
+        ready.click("resume")
+        ready.work(3)
+        asked = ready.asked(Train)
+        assert (asked.resume, asked.run) == (True, run)
+        assert not ready.is_enabled("start")
+        ready.work()
+        assert "Finished" in ready.status()
+        assert not ready.is_enabled("resume")
+        assert ready.is_primary("start")
 
     def test_training_is_live_to_its_end(self, ready: Face) -> None:
         ready.go_to("train")

@@ -90,7 +90,7 @@ class NotebookFace(Face):
         named: dict[str, ipywidgets.Button] = {
             "draw": draw.draw, "save": draw.save, "copy-python": draw.copy, "save-now": draw.save_now,
             "save-not": draw.save_not, "undo": train.undo, "list-runs": train.more, "go-on": train.go_on,
-            "draw-live": train.buttons["draw"],
+            "look-again": train.again, "draw-live": train.buttons["draw"],
             **{verb: train.buttons[verb] for verb in ("start", "pause", "resume", "stop")},
         }  # fmt: skip
         return named[name]
@@ -135,7 +135,7 @@ class NotebookFace(Face):
 
     def choose(self, name: str, choice: str) -> None:
         _, row = self.form_with(name)
-        if row.kind == "switch":
+        if row.kind in ("switch", "fold"):
             self.edit(name, choice)
             return
         values = [value for value, label in row.choices if choice in (value, label)]
@@ -143,7 +143,8 @@ class NotebookFace(Face):
         self.edit(name, values[0])
 
     def unfold(self) -> None:
-        self.choose("more", "yes")
+        form, _ = self.form_with("more")
+        self.choose("more", "no" if form.values["more"] == "yes" else "yes")
         self.settle()
 
     def click(self, name: str) -> None:
@@ -168,6 +169,21 @@ class NotebookFace(Face):
         self.settle()
 
     # --- seeing -----------------------------------------------------------------------------------
+
+    def is_there(self, name: str) -> bool:
+        return any(name in form.rows and name not in form.hidden for form in self.forms)
+
+    def is_primary(self, name: str) -> bool:
+        button = self.button(name)
+        return self._is_seen(button) and "iw-primary" in button._dom_classes
+
+    def label(self, name: str) -> str:
+        if name == "subject":
+            return self.view.train.subject.text
+        if name == "more":
+            form, row = self.form_with(name)
+            return dict(row.choices)[form.values[name]]
+        return self.button(name).description
 
     def is_enabled(self, name: str) -> bool:
         if name == "corrections":

@@ -12,6 +12,7 @@ from PySide6.QtCore import QCoreApplication, QEvent, QPoint, Qt, QTimer
 from PySide6.QtGui import QImage
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import (
+    QAbstractButton,
     QAbstractItemView,
     QApplication,
     QFileDialog,
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from pytestqt.qtbot import QtBot
 
 LEFT, NO, CTRL = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, Qt.KeyboardModifier.ControlModifier
-NAMES = {"roll-seed": "seed-dice", "lock-seed": "seed-lock"}
+NAMES = {"roll-seed": "seed-dice", "lock-seed": "seed-lock", "subject": "train-bar-subject"}
 """Where a control's name in the window differs from the scenarios'."""
 MANY_TURNS = 1_000
 PATIENCE = 20_000
@@ -89,7 +90,7 @@ class QtFace(Face):
         self.ui = ui or PromptThread()
         self._bench = Bench(self.worker, self.ui)
         self.window = window_module.Window(self._bench)
-        self.gone = False
+        self.gone, self.began_at = False, ""
         self.window.destroyed.connect(self._note_end)
         self.window.show()
         qtbot.waitExposed(self.window)
@@ -190,6 +191,7 @@ class QtFace(Face):
         field = self.find(Field, f"{name}-field")
         self.press(field)
         self.qtbot.keyClick(field, Qt.Key.Key_A, CTRL)
+        self.qtbot.keyClick(field, Qt.Key.Key_Backspace)
         self.qtbot.keyClicks(field, text)
         self.qtbot.keyClick(field, Qt.Key.Key_Tab)
 
@@ -287,10 +289,15 @@ class QtFace(Face):
         assert bool(asked) == bool(answer), asked
 
     def answer_dialogs(self, path: Path | str) -> None:
-        """What the system's file dialogs will say."""
+        """What the system's file dialogs will say; `began_at` is where the last one for a folder began."""
+
+        def folder(_parent: QWidget, _title: str, begin: str = "") -> str:
+            self.began_at = begin
+            return str(path)
+
         for name in ("getOpenFileName", "getSaveFileName"):
             self._monkeypatch.setattr(QFileDialog, name, lambda *_args, **_kw: (str(path), ""))
-        self._monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_args, **_kw: str(path))
+        self._monkeypatch.setattr(QFileDialog, "getExistingDirectory", folder)
 
     def save_picture(self, path: Path) -> None:
         self.answer_dialogs(path)
@@ -302,6 +309,15 @@ class QtFace(Face):
     def is_enabled(self, name: str) -> bool:
         found = self._seen(QWidget, NAMES.get(name, name))
         return bool(found) and found[0].isEnabled()
+
+    def is_there(self, name: str) -> bool:
+        return bool(self._seen(QWidget, name))
+
+    def is_primary(self, name: str) -> bool:
+        return any(each.property("kind") == "primary" for each in self._seen(QWidget, name))
+
+    def label(self, name: str) -> str:
+        return self.find(QAbstractButton, NAMES.get(name, name)).text()
 
     def shown(self, name: str) -> str:
         if name == "model-facts":
@@ -347,7 +363,7 @@ class QtFace(Face):
         return 0 if points is None else len(points)
 
     def data_words(self) -> str:
-        return self.find(QLabel, "data-words").text()
+        return self._only(QLabel, "data-words").text()
 
     def data_images(self) -> int:
         return self.find(Thumbnails, "data-images").count

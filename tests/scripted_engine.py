@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from imagen_workbench.core.commands import LIVE, Command, Draw, OpenModel, ReadCatalogue, ShowData, Train
-from imagen_workbench.core.errors import DataError, ModelError
+from imagen_workbench.core.errors import DataError, ModelError, RequestError
 from imagen_workbench.core.events import (
     Catalogue,
+    ConditionField,
     DataShown,
     Drawn,
     Measured,
@@ -31,6 +33,16 @@ if TYPE_CHECKING:
 
 SIZE = (8, 8)
 CLASSES = tuple("0123456789")
+CLASS = ConditionField("class", "Class label", "choice", choices=CLASSES)
+FORMS = {
+    "captions": (ConditionField("text", "Text", "text", "What the images should show."),),
+    "scenes": (CLASS, ConditionField("size", "Size", "number", "How large it is.")),
+    "larger": (
+        ConditionField("low", "Picture", "image", "What is to be drawn larger.", default="example 1"),
+        ConditionField("noise", "Noise", "number", "More lets it change more.", high=0.5, default="0"),
+    ),
+}
+"""What some models ask for; all others ask for a class."""
 
 
 class ScriptedEngine:
@@ -59,22 +71,30 @@ class ScriptedEngine:
                         ),
                     ),
                     (PluginFacts("label", "ConditioningScheme"), PluginFacts("none", "ConditioningScheme")),
-                    (("digits", Recipe(name="digits").to_toml()), ("small", _small_recipe().to_toml())),
-                    ("digits", "portrait-of-a-very-long-name-2026-11-24-second-attempt"),
+                    (
+                        ("digits", Recipe(name="digits").to_toml()),
+                        ("small", _small_recipe().to_toml()),
+                        ("both", Recipe(name="both").with_values({"conditioning.scheme": "label + text"}).to_toml()),
+                    ),
+                    ("digits", "portrait-of-a-very-long-name-2026-11-24-second-attempt", *FORMS),
                 )
             )  # fmt: skip
         elif command.model == "missing":
             raise ModelError("no such model", file="missing", fix="Choose another")
         else:
+            form = FORMS.get(command.model, (CLASS,))
+            choices = CLASSES if form == (CLASS,) else ()
             self.emit(
                 ModelOpened(
                     command.ticket, command.model, "digits" if command.model != LIVE else "run at 3", 1_100_000,
-                    "2026-11-24", 12_000, "abc", SIZE, 1, CLASSES, True, (0.0, 0.1), 0.1,
+                    "2026-11-24", 12_000, "abc", SIZE, 1, choices, True, (0.0, 0.1), 0.1, form=form,
                 )
             )  # fmt: skip
 
     def draw(self, command: Draw) -> Generator[None, None, None]:
         self.asked.append(command)
+        if any("missing" in text for text in command.conditions):
+            raise RequestError("there is no such picture", field="low", fix="Name another")
         tone = command.sampling.seed % 200 + 20
         for step in range(2):
             images = np.full((command.count, *SIZE, 1), tone // 2 + step, np.uint8)
@@ -88,7 +108,7 @@ class ScriptedEngine:
         self.emit(
             Drawn(
                 command.ticket, images, images.transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1, film, film,
-                (80.0, 1.66, 0.0), tuple(int(text) for text in texts), texts, 2, 0.42,
+                (80.0, 1.66, 0.0), tuple(int(text) if text.isdecimal() else -1 for text in texts), texts, 2, 0.42,
                 "cpu · 2 threads · float32", 1 << 30,
                 {"version": 1, "indices": list(range(command.count)), "conditions": list(texts)},
             )
@@ -101,8 +121,9 @@ class ScriptedEngine:
     def look_at_data(self, command: ShowData) -> Generator[None, None, None]:
         self.asked.append(command)
         yield
-        if command.recipe.data.path.endswith("empty"):
-            raise DataError("no images are in this folder", file=command.recipe.data.path, fix="Choose another folder")
+        path = command.recipe.data.path
+        if path.endswith("empty") and not Path(path).is_dir():
+            raise DataError("no images are in this folder", file=path, fix="Choose another folder")
         images = np.full((12, *SIZE, command.recipe.data.channels), 90, np.uint8)
         aside = (("broken.png", "the file is empty"),) if command.recipe.data.path else ()
         self.emit(DataShown(command.ticket, images, CLASSES + CLASSES[:2], 4000, 1000, CLASSES, aside))
@@ -130,11 +151,13 @@ class ScriptedTraining:
         self.step = 0
 
     def turns(self) -> Generator[Moment, None, None]:
-        folder = Run(self.run)
-        if not folder.exists:
-            folder.create(self._command.recipe or Recipe())
+        folder, recipe = Run(self.run), self._command.recipe or Recipe()
         steps = self._engine.steps
         yield Moment.PREPARING
+        if recipe.data.path.endswith("gone"):
+            raise DataError("the images are gone", file=recipe.data.path, fix="Choose another folder")
+        if not folder.exists:
+            folder.create(recipe)
         with folder.open_journal() as journal:
             self._row(0)
             while self.step < steps:

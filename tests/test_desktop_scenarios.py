@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from face_scenarios import FaceScenarios
+from PySide6.QtCore import Qt
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QPlainTextEdit, QTabBar
 from qt_face import QtFace
@@ -15,8 +16,10 @@ from qt_face import QtFace
 from imagen_workbench.core.commands import Draw, OpenModel, ShowData, Train
 from imagen_workbench.core.events import Failed, Phase
 from imagen_workbench.core.recipe import Recipe
+from imagen_workbench.core.runs.folder import runs_home
 from imagen_workbench.workbench.desktop import theme
 from imagen_workbench.workbench.desktop.canvas import Thumbnails
+from imagen_workbench.workbench.desktop.rows import Field
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,8 +57,24 @@ class TestDesktop(FaceScenarios):
         facts = ready.bench.drawing.state.facts
         assert facts is not None
         texts = tuple(f"bird {number}" for number in range(60))
-        ready.worker.mailbox.put(replace(facts, choices=texts))
+        ready.worker.mailbox.put(replace(facts, choices=texts, form=(replace(facts.form[0], choices=texts),)))
         ready.settle()
+
+    def test_a_long_text_is_seen_from_its_beginning(self, ready: QtFace) -> None:
+        ready.choose("model", "captions")
+        ready.work()
+        ready.type_into("condition.text", "a red square above a large blue circle")
+        assert ready.find(Field, "condition.text-field").cursorPosition() == 0
+
+    def test_a_picture_is_found_with_the_systems_dialog(self, ready: QtFace, tmp_path: Path) -> None:
+        ready.choose("model", "larger")
+        ready.work()
+        for chosen in (str(tmp_path / "cat.png"), ""):
+            ready.answer_dialogs(chosen)
+            ready.click("condition.low-choose")
+            ready.work()
+            assert ready.shown("condition.low") == str(tmp_path / "cat.png")
+            assert ready.asked(Draw).conditions == (f"low={tmp_path / 'cat.png'};noise=0",)
 
     def test_a_draw_is_copied_as_code(self, ready: QtFace) -> None:
         ready.type_into("seed", "11")
@@ -64,19 +83,39 @@ class TestDesktop(FaceScenarios):
         assert "seed=11" in QGuiApplication.clipboard().text()
 
     def test_a_model_file_is_opened(self, ready: QtFace, tmp_path: Path) -> None:
-        for chosen, opened in (
-            (tmp_path / "cats.safetensors", tmp_path / "cats.safetensors"),
-            (tmp_path / "run" / "recipe.toml", tmp_path / "run"),
-        ):
+        for entry, chosen in (("Open a model file", tmp_path / "cats.safetensors"), ("Open a run", tmp_path / "run")):
             ready.answer_dialogs(chosen)
-            ready.choose("model", "Open a run")
+            ready.choose("model", entry)
             ready.work()
-            assert ready.asked(OpenModel).model == str(opened)
+            assert ready.asked(OpenModel).model == str(chosen)
+            ready.answer_dialogs("")
+            ready.choose("model", entry)
+            ready.work()
+            assert ready.asked(OpenModel).model == str(chosen), "thought better of"
+
+    def test_a_run_is_looked_for_where_runs_are(self, ready: QtFace) -> None:
         ready.answer_dialogs("")
-        before = ready.asked(OpenModel)
         ready.choose("model", "Open a run")
+        assert ready.began_at == str(Path.home())
+        runs_home().mkdir(parents=True)
+        ready.choose("model", "Open a run")
+        assert ready.began_at == str(runs_home())
+
+    def test_escape_stops_a_draw_unless_it_takes_typing_back(self, ready: QtFace) -> None:
+        ready.type_into("seed", "60")
+        ready.work(2)
+        field = ready.find(Field, "steps-field")
+        ready.press(field)
+        ready.qtbot.keyClicks(field, "7")
+        ready.qtbot.keyClick(field, Qt.Key.Key_Escape)
+        ready.settle()
+        assert (ready.shown("steps"), ready.label("draw")) == ("18", "Stop")
+        ready.qtbot.keyClick(field, Qt.Key.Key_Escape)
         ready.work()
-        assert ready.asked(OpenModel) == before
+        assert ready.label("draw") == "Draw"
+        shown = ready.grid()
+        assert shown is not None
+        assert int(shown[0, 4, 4, 0]) in (40, 41)
 
     def test_a_folder_is_found_with_the_systems_dialog(self, ready: QtFace, tmp_path: Path) -> None:
         ready.go_to("train")

@@ -14,9 +14,11 @@ import pytest
 from face_scenarios import FaceScenarios
 from pytestqt.exceptions import TimeoutError
 from qt_face import QtFace
+from scripted_engine import FORMS
 from test_desktop_scenarios import TestDesktop as Scenarios  # under its own name it would be collected again
 
-from imagen_workbench.workbench.desktop import draw_page, recipe_form, theme, train_page, window
+from imagen_workbench.workbench.desktop import condition_rows, draw_page, recipe_form, theme, train_page, window
+from imagen_workbench.workbench.presenters.draw_form import CONTROLS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,11 +28,24 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.window, pytest.mark.slow]
 
-MODULES = (draw_page, train_page, recipe_form, window)
-USERS = {"DrawPage": window, "TrainPage": window, "RecipeForm": train_page, "Window": window}
+MODULES = (draw_page, condition_rows, train_page, recipe_form, window)
+USERS = {
+    "ConditionRows": draw_page,
+    "DrawPage": window,
+    "TrainPage": window,
+    "RecipeForm": train_page,
+    "Window": window,
+}
 """Where the class that a module is about is looked up."""
 ONE_OF_MANY = {
-    "control.edited.connect(self._take)": ("control.objectName()", ("count", "seed", "sampler", "steps", "guidance")),
+    "control.edited.connect(self._take)": (
+        "control.objectName()",
+        ("count", "seed", *(control.key for control in CONTROLS)),
+    ),
+    "row.edited.connect(self._say)": (
+        "row.objectName()",
+        tuple(f"condition.{field.key}" for form in FORMS.values() for field in form),
+    ),
     "row.edited.connect(self._tell)": (
         "field.key",
         ("data.source", *sorted(FaceScenarios.EDITS), "data.options.hidden"),
@@ -41,11 +56,20 @@ FIRST = {
     "top.subject_pressed.connect(self._choose_model)": "another_model",
     "draw.clicked": "locked_seed",
     "save.clicked": "picture_is_saved",
+    "escape.activated": "escape_stops",
+    "unfold.clicked": "more_settings_unfold",
+    "again.clicked": "mended_elsewhere",
     "copy.clicked": "copied_as_code",
     "grid.selected": "selected_and_its_film",
     "film.scrubbed": "selected_and_its_film",
     "chips.edited": "conditions_are_chips",
     "choices.edited": "many_choices",
+    "said.edited": "words_are_said",
+    "condition.text": "words_are_said",
+    "condition.low": "picture_is_said",
+    "condition.noise": "picture_is_said",
+    "condition.": "several_things_are_said",
+    "link.clicked": "picture_is_found",
     "seed.rolled": "dice",
     "lock_toggled": "locked_seed",
     "draw_page: self.presenter.changed": "first_start",
@@ -71,6 +95,7 @@ FIRST = {
     "rail.chosen": "data_is_seen_first",
     "data.source": "folder_is_picked",
     "data.options.hidden": "own_settings",
+    **dict.fromkeys(("guidance_to", "threshold", "corrections"), "more_settings_unfold"),
 }
 """Which scenario is tried first; where it does not fail, all others are."""
 

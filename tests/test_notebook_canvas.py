@@ -319,3 +319,29 @@ def test_curves_are_drawn_in_both_themes(notebook: Notebook) -> None:
         for colour in colours:
             notebook.page.wait_for_function(has, arg=list(colour))
     notebook.theme("light")
+
+
+SPY = """() => { globalThis.written = []; const fill = CanvasRenderingContext2D.prototype.fillText;
+    CanvasRenderingContext2D.prototype.fillText = function (text, ...place) {
+        written.push(text); return fill.call(this, text, ...place); }; }"""
+
+
+def written(notebook: Notebook, code: str, kind: str) -> list[str]:
+    """The texts that a new canvas paints, once it has painted its newest frame."""
+    notebook.page.evaluate("() => { written.length = 0; }")
+    notebook.run(notebook.add(code))
+    notebook.page.locator(f".iw-{kind} canvas[data-frame]").last.wait_for()
+    return notebook.page.evaluate("() => written")
+
+
+@pytest.mark.browser
+def test_the_strips_rows_have_names_and_each_step_is_named_once(notebook: Notebook) -> None:
+    notebook.page.evaluate(SPY)
+    strip = "strip = FilmStrip()\nstrip.show(grey(20), grey(200), np.geomspace(80, 0.01, 10))\nstrip"
+    assert written(notebook, strip, "strip")[:5] == ["x", "t", "x\N{COMBINING CIRCUMFLEX ACCENT}", "0", "σ"]
+    for last in (1, 2, 3):
+        code = f"plot = LossPlot()\nx = np.arange({last + 1})\nplot.show({{'smoothed': (x, 1 / (x + 1))}})\nplot"
+        texts = written(notebook, code, "curves")
+        before = texts[: texts.index("Loss")]
+        steps = before[len(before) - 1 - before[::-1].index("0") :]
+        assert steps == [str(step) for step in range(0, last + 1)], texts

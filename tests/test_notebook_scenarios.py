@@ -30,7 +30,8 @@ class TestNotebook(FaceScenarios):
     def test_many_choices_are_a_list_that_is_searched(self, ready: NotebookFace) -> None:
         facts = ready.bench.drawing.state.facts
         assert facts is not None
-        ready.worker.mailbox.put(replace(facts, choices=tuple(f"bird {number}" for number in range(60))))
+        birds = tuple(f"bird {number}" for number in range(60))
+        ready.worker.mailbox.put(replace(facts, choices=birds, form=(replace(facts.form[0], choices=birds),)))
         ready.settle()
         ready.choose("condition", "bird 41")
         ready.work()
@@ -46,7 +47,7 @@ class TestNotebook(FaceScenarios):
     def test_a_model_without_conditions_is_not_guided(self, ready: NotebookFace) -> None:
         facts = ready.bench.drawing.state.facts
         assert facts is not None
-        ready.worker.mailbox.put(replace(facts, choices=(), conditional=False))
+        ready.worker.mailbox.put(replace(facts, choices=(), conditional=False, form=()))
         ready.settle()
         form, _ = ready.form_with("guidance")
         assert "condition" not in form.rows

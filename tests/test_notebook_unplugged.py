@@ -11,11 +11,13 @@ import ipywidgets
 import pytest
 from face_scenarios import FaceScenarios
 from notebook_face import NotebookFace
+from scripted_engine import FORMS
 from test_notebook_scenarios import TestNotebook as Scenarios  # under its own name it would be collected again
 
 from imagen_workbench.workbench.notebook.canvas import FrameWidget
 from imagen_workbench.workbench.notebook.form import Form
 from imagen_workbench.workbench.notebook.parts import all_within
+from imagen_workbench.workbench.presenters.draw_form import CONTROLS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,11 +27,12 @@ pytestmark = pytest.mark.slow
 
 BUTTONS = (
     "draw", "save", "copy-python", "save-now", "save-not",
-    "undo", "list-runs", "go-on", "draw-live", "start", "pause", "resume", "stop",
+    "undo", "look-again", "list-runs", "go-on", "draw-live", "start", "pause", "resume", "stop",
 )  # fmt: skip
 PRESSES = ("roll-seed", "lock-seed")
+SAID = tuple(f"condition.{field.key}" for form in FORMS.values() for field in form)
 ROWS = {
-    "draw.form": ("model", "condition", "count", "seed", "sampler", "steps", "guidance"),
+    "draw.form": ("model", "condition", *SAID, "count", "seed", "more", *(control.key for control in CONTROLS)),
     "draw.path": ("path",),
     "train.recipe": ("recipe",),
     "train.runs": ("run",),
@@ -46,12 +49,19 @@ FIRST = {
     "path": "picture_is_saved",
     "copy-python": "copied_as_code",
     "undo": "undo_takes_it_back",
+    "look-again": "mended_elsewhere",
     "list-runs": "stopped_run_goes_on",
     "go-on": "stopped_run_goes_on",
     "run": "stopped_run_goes_on",
     "model": "another_model",
     "condition": "conditions_are_chips",
+    **dict.fromkeys(SAID, "several_things_are_said"),
+    "condition.text": "words_are_said",
+    **dict.fromkeys(("condition.low", "condition.noise"), "picture_is_said"),
     "sampler": "sampler_is_chosen",
+    "grid": "levels_are_chosen",
+    "ema": "weights_are_averaged",
+    **dict.fromkeys(("more", "guidance_to", "threshold", "corrections"), "more_settings_unfold"),
     "roll-seed": "dice",
     "lock-seed": "locked_seed",
     "recipe": "another_recipe",
@@ -119,6 +129,11 @@ def test_no_connection_is_forgotten_here() -> None:
     """What the panel really has, against what is cut below."""
     face = NotebookFace()
     face.begin()
+    asked = {key for key in face.view.draw.form.rows if key.startswith("condition")}
+    for model in FORMS:
+        face.choose("model", model)
+        face.work()
+        asked |= {key for key in face.view.draw.form.rows if key.startswith("condition")}
     face.go_to("train")
     face.choose("data.source", "image-folder")
     face.work()
@@ -131,6 +146,7 @@ def test_no_connection_is_forgotten_here() -> None:
     assert {each for each in widgets if isinstance(each, Form)} - set(forms.values()) == {face.view.draw.code}
     for name, form in forms.items():
         rows = {key for key, row in form.rows.items() if row.kind not in ("words", "lines")}
+        rows |= asked if name == "draw.form" else set()
         assert rows == set(ROWS[name]) - {"run"}, name
     for each in widgets:
         if isinstance(each, FrameWidget):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -22,6 +23,7 @@ from imagen_workbench.plugins.conditioning.label import Label
 from imagen_workbench.plugins.conditioning.low_resolution import LowResolution, noised
 from imagen_workbench.plugins.conditioning.mask import Mask
 from imagen_workbench.plugins.conditioning.text import Text
+from imagen_workbench.workbench.presenters.condition_form import condition_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -292,6 +294,26 @@ def test_what_is_written_comes_back() -> None:
     assert [field.key for field in scheme.form] == ["class", "text", "low", "low.noise"]
     noisy = scheme.parse("class=cat;low=example 1;low.noise=0.25")
     assert float(noisy["low"]["level"]) == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("name", ["text", "colour", "size", "attributes", "low-resolution", "mask", "together"])
+def test_each_field_of_a_form_can_be_said_alone(name: str) -> None:
+    facts = replace(SHOWN, attributes=TOLD)
+    scheme: ConditioningScheme = {
+        "text": lambda: Text(Text.Options(), facts),
+        "colour": lambda: Attributes(Attributes.Options(names=("colour",)), facts),
+        "size": lambda: Attributes(Attributes.Options(names=("size",)), facts),
+        "attributes": lambda: Attributes(Attributes.Options(), facts),
+        "low-resolution": lambda: LowResolution(LowResolution.Options(), facts),
+        "mask": lambda: Mask(Mask.Options(), facts),
+        "together": together,
+    }[name]()
+    assert scheme.form
+    for field in scheme.form:
+        words = field.default or "a cat"
+        said = {"choice": field.choices[-1:], "number": (f"{field.high:g}",), "image": ("example 2",), "text": (words,)}
+        condition = condition_of(scheme.form, {field.key: said[field.kind][0]})
+        assert scheme.parse(condition).tobytes() != scheme.nothing().tobytes(), condition
 
 
 def test_single_parts_are_left_out_while_training_but_never_the_picture() -> None:

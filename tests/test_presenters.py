@@ -6,12 +6,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from imagen_workbench.core.commands import Command, Draw, OpenModel, ShowData, Train
-from imagen_workbench.core.events import Catalogue, Drawn, Failed, ModelOpened, Phase, PhaseChanged, Preview
+from imagen_workbench.core.commands import CancelDraw, Command, Draw, OpenModel, ShowData, Train
+from imagen_workbench.core.events import (
+    Catalogue,
+    ConditionField,
+    DataShown,
+    Drawn,
+    Failed,
+    ModelOpened,
+    Phase,
+    PhaseChanged,
+    PluginFacts,
+    Preview,
+    Progress,
+)
 from imagen_workbench.core.recipe import Recipe
 from imagen_workbench.core.runs.journal import Journal
 from imagen_workbench.workbench.presenters.curves import CurveReader
-from imagen_workbench.workbench.presenters.drawing import DrawingPresenter
+from imagen_workbench.workbench.presenters.drawing import STOP_AFTER, DrawingPresenter
 from imagen_workbench.workbench.presenters.forms import options_form, recipe_form, text_of, value_of
 from imagen_workbench.workbench.presenters.numbers import short_count, spoken_bytes, spoken_time
 from imagen_workbench.workbench.presenters.status import Status, status_after
@@ -30,18 +42,19 @@ class Desk:
         self.asked: list[Command] = []
         self.ui = ManualThread()
         self._ticket = 0
-        self.drawing = DrawingPresenter(self.asked.append, self.next_ticket)
+        self.drawing = DrawingPresenter(self.asked.append, self.next_ticket, self.ui)
         self.training = TrainingPresenter(self.asked.append, self.next_ticket, self.ui)
 
     def next_ticket(self) -> int:
         self._ticket += 1
         return self._ticket
 
-    def open(self) -> Draw:
+    def open(self, *form: ConditionField) -> Draw:
         self.drawing.start()
         opened = self.asked[-1]
         assert isinstance(opened, OpenModel)
-        self.drawing.on_event(ModelOpened(opened.ticket, "digits", "digits", 5, choices=("0", "1"), conditional=True))
+        form = form or (ConditionField("class", "Class label", "choice", choices=("0", "1")),)
+        self.drawing.on_event(ModelOpened(opened.ticket, "digits", "digits", 5, conditional=True, form=form))
         drawn = self.asked[-1]
         assert isinstance(drawn, Draw)
         return drawn
@@ -89,6 +102,129 @@ def test_a_wrong_setting_posts_nothing_and_keeps_the_last_good_one() -> None:
     assert "400" in dict(desk.drawing.state.errors)["count"]
 
 
+def test_a_text_that_is_no_number_is_refused_until_there_is_one() -> None:
+    desk = Desk()
+    desk.open()
+    count = len(desk.asked)
+    for key in ("guidance", "ema", "seed", "steps", "count", "corrections"):
+        desk.drawing.set(**{key: "abc"})
+    assert len(desk.asked) == count
+    errors = dict(desk.drawing.state.errors)
+    assert errors["guidance"] == "Give a number; try 1.5."
+    assert errors["ema"] == "Give a number."
+    assert errors["steps"] == "Give a whole number; try 18."
+    assert len(errors) == 6
+    assert desk.drawing.state.why_not == "Mend the marked settings first."
+    desk.drawing.set(guidance=2.0, ema=None, seed=1, steps=9, count=4, corrections=None)
+    drawn = desk.asked[-1]
+    assert isinstance(drawn, Draw)
+    assert (drawn.sampling.guidance, drawn.count) == (2.0, 4)
+
+
+def test_a_condition_that_the_model_does_not_know_is_refused() -> None:
+    desk = Desk()
+    desk.open()
+    count = len(desk.asked)
+    desk.drawing.set(conditions=("1", "wren"))
+    assert dict(desk.drawing.state.errors)["conditions"].startswith("wren is not among the conditions")
+    assert len(desk.asked) == count
+    desk.drawing.set(conditions=("1",))
+    assert not desk.drawing.state.errors
+    assert len(desk.asked) == count + 1
+
+
+def test_one_field_alone_is_its_plain_text() -> None:
+    desk = Desk()
+    desk.open(ConditionField("size", "Size", "number", low=-1))
+    desk.drawing.say("size", "−0.50")
+    assert desk.drawing.state.conditions == ("-0.5",)
+    assert dict(desk.drawing.state.said) == {"size": "-0.5"}
+    desk.drawing.say("size", " ")
+    assert (desk.drawing.state.conditions, desk.drawing.state.said) == ((), ())
+
+
+def test_what_is_said_of_another_model_is_passed_over() -> None:
+    desk = Desk()
+    desk.open(ConditionField("text", "Text", "text"))
+    desk.drawing.choose_model("other")
+    count = len(desk.asked)
+    desk.drawing.say("text", "a red square")  # a field that is left as the model goes
+    assert len(desk.asked) == count
+    assert desk.drawing.state.conditions == ()
+
+
+def test_what_cannot_be_said_keeps_what_was() -> None:
+    desk = Desk()
+    desk.open(ConditionField("text", "Text", "text"), ConditionField("class", "Class", "choice", choices=("0", "1")))
+    desk.drawing.say("text", "a red square")
+    count = len(desk.asked)
+    desk.drawing.say("class", "wren")
+    assert dict(desk.drawing.state.errors) == {"condition.class": "Choose one from the list."}
+    assert desk.drawing.state.conditions == ("text=a red square",)
+    assert len(desk.asked) == count
+    desk.drawing.say("class", "1")
+    assert desk.drawing.state.conditions == ("text=a red square;class=1",)
+    assert not desk.drawing.state.errors
+
+
+def test_only_a_draw_that_takes_long_can_be_stopped() -> None:
+    desk = Desk()
+    drawn = desk.open()
+    told: list[bool] = []
+    desk.drawing.changed.connect(lambda state: told.append(state.stoppable))
+    for guidance in range(20):  # a slider is dragged, and each picture comes quickly
+        desk.ui.advance(STOP_AFTER / 4)
+        desk.drawing.on_event(Drawn(drawn.ticket, pictures(1), conditions=("0", "1")))
+        desk.ui.advance(STOP_AFTER / 4)
+        desk.drawing.set(guidance=float(guidance))
+        newest = desk.asked[-1]
+        assert isinstance(newest, Draw)
+        drawn = newest
+    assert not any(told), "the button does not flicker"
+    desk.ui.advance(0.99 * STOP_AFTER)
+    assert desk.drawing.state.verb == "Draw"
+    desk.ui.advance(0.02 * STOP_AFTER)
+    assert desk.drawing.state.verb == "Stop"
+    desk.drawing.set(guidance=1.5)
+    assert desk.drawing.state.verb == "Stop", "it goes on drawing, if something else"
+    desk.drawing.draw_or_stop()
+    assert desk.asked[-1] == CancelDraw(desk.asked[-2].ticket)
+    assert desk.drawing.state.verb == "Draw"
+    desk.ui.advance(2 * STOP_AFTER)
+    assert desk.drawing.state.verb == "Draw"
+
+
+def test_a_stopped_draw_leaves_what_is_shown_and_nothing_that_could_be_saved_for_it() -> None:
+    desk = Desk()
+    first = desk.open()
+    desk.drawing.on_event(Drawn(first.ticket, pictures(1), conditions=("0", "1")))
+    desk.drawing.set(seed=2)
+    desk.drawing.cancel()
+    assert not desk.drawing.state.can_save, "nothing of the new draw was shown, so the old one stands"
+    desk.drawing.set(seed=3)
+    ticket = desk.asked[-1].ticket
+    desk.drawing.on_event(Preview(ticket, pictures(7)))
+    desk.drawing.cancel()
+    desk.drawing.on_event(Preview(ticket, pictures(8)))
+    assert desk.drawing.state.images is not None
+    assert desk.drawing.state.images[0, 0, 0, 0] == 7
+    assert desk.drawing.state.can_save
+    assert desk.drawing.state.film is None
+    desk.drawing.on_event(Drawn(ticket, pictures(9), conditions=("0", "1")))  # it was done before it could be stopped
+    assert not desk.drawing.state.can_save
+
+
+def test_a_model_that_cannot_be_opened_takes_no_picture_away() -> None:
+    desk = Desk()
+    first = desk.open()
+    desk.drawing.on_event(Preview(first.ticket, pictures(1)))
+    desk.drawing.on_event(Drawn(first.ticket, pictures(1), conditions=("0", "1")))
+    desk.drawing.choose_model("missing")
+    desk.drawing.on_event(Failed(desk.asked[-1].ticket, about="OpenModel", what="no such model"))
+    assert desk.drawing.state.drawn is not None
+    assert not desk.drawing.state.can_save
+
+
 def test_code_for_the_draw_says_what_was_set() -> None:
     desk = Desk()
     desk.open()
@@ -117,10 +253,42 @@ def test_errors_at_several_fields_stand_beside_each_other() -> None:
     desk.training.set("training.batch", "32")
     errors = dict(desk.training.state.errors)
     assert errors.keys() == {"training.steps", "training.learning_rate"}
-    assert "whole number" in errors["training.steps"]
+    assert errors["training.steps"] == f"Give a whole number; try {Recipe().training.steps}."
     assert desk.training.state.recipe.training.batch == 32
     desk.training.start()
     assert not any(isinstance(command, Train) for command in desk.asked)
+
+
+def test_a_mistake_elsewhere_does_not_keep_the_data_from_being_read() -> None:
+    desk = Desk()
+    desk.training.set("training.steps", "many")
+    desk.training.set("data.size", "16, 16")
+    desk.ui.advance(DATA_DELAY)
+    assert isinstance(desk.asked[-1], ShowData)
+    desk.training.set("data.channels", "none")
+    desk.ui.advance(DATA_DELAY)
+    assert len(desk.asked) == 1, "this one would only be read as it was before"
+
+
+def test_what_was_set_aside_of_another_source_is_forgotten() -> None:
+    desk = Desk()
+    folder = PluginFacts("image-folder", "Source", needs_path=True)
+    desk.training.on_event(Catalogue(1, (PluginFacts("digits", "Source"), folder)))
+    desk.training.set("data.source", "image-folder")
+    desk.training.set("data.path", "/pets")
+    desk.ui.advance(DATA_DELAY)
+    ticket = desk.asked[-1].ticket
+    desk.training.on_event(DataShown(ticket, training=2, set_aside=(("broken.png", "the file is empty"),)))
+    assert "1 set aside" in desk.training.state.data_line
+    desk.training.set("data.size", "16, 16")
+    desk.ui.advance(DATA_DELAY)
+    desk.training.on_event(Failed(desk.asked[-1].ticket, about="ShowData", what="the file is empty"))
+    assert desk.training.state.data is None
+    desk.training.on_event(DataShown(ticket, training=2))
+    assert desk.training.state.data is None, "an older answer"
+    assert desk.training.state.why_not("start") == "The data cannot be read. Mend it first."
+    desk.training.set("data.source", "digits")
+    assert (desk.training.state.data_line, desk.training.state.data_problem) == ("", "")
 
 
 def test_undo_takes_back_one_edit_after_the_other() -> None:
@@ -204,6 +372,26 @@ def test_the_status_tells_the_phase() -> None:
     status = status_after(Status(), PhaseChanged(0, Phase.TRAINING, "/runs/mine"))
     assert (status.state, status.run, status.tone) == ("Training", "mine", "accent")
     assert status_after(status, PhaseChanged(0, Phase.IDLE, "/runs/mine", finished=True)).state == "Finished"
+
+
+def test_a_failure_gives_way_to_the_next_success() -> None:
+    failed = status_after(status_after(Status(), Drawn(1)), Failed(2, about="ShowData", what="no images"))
+    assert (failed.state, failed.tone) == ("Failed", "error")
+    for success in (Drawn(3), DataShown(3), ModelOpened(3)):
+        assert (status_after(failed, success).state, status_after(failed, success).tone) == ("Ready", "good")
+    assert status_after(Status(), DataShown(1)).state == "Starting", "the first pictures are not there yet"
+    ended = status_after(status_after(Status(), PhaseChanged(0, Phase.IDLE, finished=True)), DataShown(1))
+    assert ended.state == "Finished"
+
+
+def test_a_failure_beside_a_training_does_not_hide_it() -> None:
+    status = status_after(Status(), PhaseChanged(0, Phase.TRAINING, "/runs/mine"))
+    assert status_after(status, Failed(1, about="Draw", what="no")).state == "Training"
+    assert "step 3 of 6" in status_after(status, Progress(1, step=3, steps=6)).training
+    failed = status_after(status, Failed(1, about="Train", what="the disk is full"))
+    ended = status_after(failed, PhaseChanged(1, Phase.IDLE, "/runs/mine"))
+    assert (ended.state, ended.training) == ("Failed", "")
+    assert status_after(ended, DataShown(2)).state == "Ready"
 
 
 def test_choosing_a_recipe_that_is_not_there_says_so() -> None:

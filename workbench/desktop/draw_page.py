@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QPoint
-from PySide6.QtGui import QAction, QGuiApplication
+from PySide6.QtCore import QPoint, Qt
+from PySide6.QtGui import QAction, QGuiApplication, QKeySequence, QShortcut
 from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QMenu, QVBoxLayout, QWidget
 
+from ..presenters.condition_form import EACH
 from ..presenters.draw_form import FIELDS, GUIDANCE, MORE, PATH, START, WEIGHTS, DrawControl
-from ..presenters.drawing import EACH, MOST_CHIPS, DrawingPresenter, DrawingState
+from ..presenters.drawing import MOST_CHIPS, DrawingPresenter, DrawingState
 from . import theme
 from .canvas import ImageGrid
 from .chips import Chips
+from .condition_rows import ConditionRows
 from .controls import ChoiceControl, TextControl
 from .film import FilmStrip
 from .number import NumberControl, SeedControl
@@ -25,6 +27,11 @@ if TYPE_CHECKING:
 
 FIRST = "The first pictures will be here in a moment."
 SIDE = 304
+MAIN_BUTTON = {
+    "Draw": ("return", "Draw with these settings."),
+    "Stop": ("stop", "End this draw (Esc). What it has shown so far stays."),
+}
+"""What it says: its icon and its help."""
 
 
 class DrawPage(QWidget):
@@ -35,9 +42,12 @@ class DrawPage(QWidget):
         self.presenter = presenter
         self._shown = DrawingState()
         self._shown_errors: dict[str, str] = {}
+        self._has_settings = False
         self.top = TopBar("draw-bar", choosable=True)
         self.save = self.top.add_button("Save", name="save", help="Save the pictures as a PNG that carries its recipe.")
         self.draw = self.top.add_button("Draw", kind="primary", icon="return", name="draw")
+        self.draw.reserve(*MAIN_BUTTON)
+        self.escape = QShortcut(QKeySequence(Qt.Key.Key_Escape), self)
         self.problem = Note("", name="draw-problem")
         self.problem.setContentsMargins(theme.L, theme.S, theme.L, theme.S)
         self.grid = ImageGrid("images", FIRST)
@@ -105,7 +115,8 @@ class DrawPage(QWidget):
         self.seed = SeedControl(name="seed", help=FIELDS["seed"].help)
         self.settings: dict[str, NumberControl | ChoiceControl] = {}
         self.condition_group = Group("Condition")
-        self.condition_group.add(self.chips, self.choices)
+        self.said = ConditionRows()
+        self.condition_group.add(self.chips, self.choices, self.said)
         self.choices.setVisible(False)
         start, path, guidance = Group("Start"), Group("Path"), Group("Guidance")
         weights, self.more = Group("Weights"), Group("More")
@@ -122,7 +133,8 @@ class DrawPage(QWidget):
         line.addWidget(self.unfold)
         line.addStretch()
         column = Column(SIDE, "left")
-        column.add(self.condition_group, start, path, guidance, weights, fold, self.more)
+        self._groups = (start, path, guidance, weights, fold)
+        column.add(self.condition_group, *self._groups, self.more)
         return column
 
     def _rows(self, controls: tuple[DrawControl, ...]) -> list[NumberControl | ChoiceControl]:
@@ -135,12 +147,14 @@ class DrawPage(QWidget):
         self.top.subject_pressed.connect(self._choose_model)
         self.draw.clicked.connect(self._draw)
         self.save.clicked.connect(self._save)
+        self.escape.activated.connect(self._stop)
         self.copy.clicked.connect(self._copy)
         self.unfold.clicked.connect(self._unfold)
         self.grid.selected.connect(self.presenter.select)
         self.film.scrubbed.connect(self.presenter.scrub)
         self.chips.edited.connect(self._take_chips)
         self.choices.edited.connect(self._take_choice)
+        self.said.edited.connect(self.presenter.say)
         self.seed.rolled.connect(self.presenter.roll_seed)
         self.seed.lock_toggled.connect(self._lock)
         for control in self._plain():
@@ -180,7 +194,10 @@ class DrawPage(QWidget):
         self.presenter.set(locked=locked)
 
     def _draw(self) -> None:
-        self.presenter.draw()
+        self.presenter.draw_or_stop()
+
+    def _stop(self) -> None:
+        self.presenter.cancel()
 
     def _choose_model(self) -> None:
         """A menu of models below the subject."""
@@ -192,19 +209,22 @@ class DrawPage(QWidget):
             action.setCheckable(True)
             action.setChecked(reference == self._shown.model)
         menu.addSeparator()
-        menu.addAction("Open a run, model file or picture…").setData(None)
+        for name, text in (("open-run", "Open a run…"), ("open-file", "Open a model file or picture…")):
+            menu.addAction(text).setObjectName(name)
         menu.triggered.connect(self._model_chosen)
         menu.aboutToHide.connect(menu.deleteLater)
         menu.popup(self.top.subject.mapToGlobal(QPoint(0, self.top.subject.height() + 4)))
 
     def _model_chosen(self, action: QAction) -> None:
-        reference = action.data()
-        if reference is None:
-            reference, _ = QFileDialog.getOpenFileName(
-                self, "Open a model", "", "Models and pictures (*.safetensors *.png state.json recipe.toml)"
-            )
-            if reference.endswith(("state.json", "recipe.toml")):
-                reference = reference.rpartition("/")[0]
+        match action.objectName():
+            case "open-run":
+                home = str(self.presenter.runs_folder())
+                reference = QFileDialog.getExistingDirectory(self, "Open the folder of a run", home)
+            case "open-file":
+                kinds = "Models and pictures (*.safetensors *.png)"
+                reference, _ = QFileDialog.getOpenFileName(self, "Open a model file or picture", "", kinds)
+            case _:
+                reference = action.data()
         if reference:
             self.presenter.choose_model(reference)
 
@@ -231,6 +251,7 @@ class DrawPage(QWidget):
         if state.conditions != before.conditions or state.facts != before.facts:
             self.chips.show_value(state.conditions)
             self.choices.show_value(state.conditions[0] if state.conditions else "")
+        self.said.show_said(dict(state.said), dict(state.errors))
         self._show_errors(state)
         self._show_settings(state)
         if state.frame != before.frame:
@@ -242,7 +263,9 @@ class DrawPage(QWidget):
         self.likely.show_text(state.likely)
         if state.film_at != before.film_at or state.drawn != before.drawn:
             self.film.show_current(state.film_at)
-        self.draw.allow(state.can_draw)
+        self.draw.show_verb(state.verb, *MAIN_BUTTON[state.verb])
+        self.draw.allow(state.why_not)
+        self.escape.setEnabled(state.stoppable)
         self.save.allow(state.can_save)
         told = state.problem or (f"Saved as {state.saved}" if state.saved else "")
         self.problem.show_text(told, "error" if state.problem else "quiet")
@@ -252,18 +275,22 @@ class DrawPage(QWidget):
         facts = state.facts
         self.top.show_subject(facts.name if facts else (state.model or "No model"), state.facts_line)
         self.condition_group.setEnabled(facts is not None)
+        self._has_settings |= facts is not None
+        for group in self._groups:
+            group.setVisible(self._has_settings)  # all at once, so that the first ones do not jump
         if facts is None:
             # the former model's conditions stay until the next one's are known, so that nothing jumps
-            self.condition_group.setVisible(bool(self.chips.choices or self.choices.choices))
+            self.condition_group.setVisible(bool(self.chips.choices or self.choices.choices or self.said.rows))
             self.grid.show_empty_text("Opening the model …" if state.model else FIRST)
             return
-        choices = facts.choices
+        choices = state.choices
         many = len(choices) > MOST_CHIPS
-        self.condition_group.setVisible(bool(choices))
-        self.chips.setVisible(not many)
+        self.condition_group.setVisible(bool(facts.form))
+        self.chips.setVisible(bool(choices) and not many)
         self.choices.setVisible(many)
         self.chips.show_choices(() if many else choices)
         self.choices.show_choices([("", EACH), *((text, text) for text in choices)] if many else [])
+        self.said.lay_out(state.fields)
         for key, control in self.settings.items():
             if isinstance(control, NumberControl):
                 control.default = state.value(key)
@@ -278,7 +305,7 @@ class DrawPage(QWidget):
         self.seed.show_locked(state.locked)
 
     def _show_errors(self, state: DrawingState) -> None:
-        """What the presenter says is wrong. What a control itself could not read, it says itself."""
+        """What the presenter says is wrong."""
         errors = dict(state.errors)
         for control in self._plain():
             name = control.objectName()
@@ -291,10 +318,9 @@ class DrawPage(QWidget):
         self.film.show_film(*(film or (None, None, ())))
         drawn = state.drawn
         self.copy.setVisible(drawn is not None)
-        if drawn is not None:
-            text = drawn.conditions[state.selected]
-            self.number.show_text(f"No. {state.selected + 1}")
-            self.what.show_text(f"condition {text}" if text else "no condition")
+        text = drawn.conditions[state.selected] if drawn is not None else ""
+        self.number.show_text(f"No. {state.selected + 1}" if drawn is not None else "")
+        self.what.show_text("" if drawn is None else f"condition {text}" if text else "no condition")
 
 
 def _row(control: DrawControl) -> NumberControl | ChoiceControl:

@@ -21,8 +21,8 @@ class NumberControl(Control):
     """A number as slider and field. Drag, type, arrow keys, wheel with Ctrl; double-click gives the default.
 
     integer: whole numbers only; step: between two stops of the slider (its decimals are shown);
-    logarithmic: the slider's stops grow by a constant factor. What is typed may leave the slider's range:
-    whoever listens judges it and answers with `show_value` or `show_error`.
+    logarithmic: the slider's stops grow by a constant factor. What is typed may leave the slider's range, and a text
+    that is no such number is told as it is: whoever listens judges it and answers with `show_value` or `show_error`.
     """
 
     def __init__(
@@ -136,8 +136,7 @@ class NumberControl(Control):
     def _typed(self, text: str) -> None:
         value = read_number(text)
         if value is None or (self._integer and value != int(value)):
-            noun = "a whole number" if self._integer else "a number"
-            self.show_error(f"{text.strip() or 'Nothing'} is not {noun}. Try {self._text(self._value)}.")
+            self.edited.emit(text if value is None else value)
         else:
             self._take(int(value) if self._integer else value)
 
@@ -217,7 +216,7 @@ class SeedControl(Control):
         if plain.isdecimal():
             self._take(int(plain))
         else:
-            self.show_error(f"{text.strip() or 'Nothing'} is not a seed. Give a whole number from 0 upward.")
+            self.edited.emit(text)
 
     def _step(self, steps: int) -> None:
         if self._value + steps >= 0:

@@ -36,7 +36,10 @@ def set_property(widget: QWidget, name: str, value: object) -> None:
 
 
 class Text(QLabel):
-    """One line in one tone that ends in … where room lacks; its tooltip then has all of it."""
+    """One line in one tone that ends in … where room lacks, or gives way to `short`; its tooltip then has all of it.
+
+    short: what is said in less room; there is always room for that.
+    """
 
     def __init__(
         self,
@@ -46,18 +49,22 @@ class Text(QLabel):
         size: int = theme.BODY,
         bold: bool = False,
         name: str = "",
+        short: str = "",
         parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
-        self._tone, self._help, self._is_cut = tone, "", False
+        self._tone, self._help, self._is_cut, self._short = tone, "", False, short
         self.setObjectName(name)
         self.setTextFormat(Qt.TextFormat.PlainText)
         self.setFont(theme.font(size, bold=bold))
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
         self.setText(text)
 
-    def show_text(self, text: str, tone: str = "") -> None:
-        """Shows another text, perhaps in another tone (a token's name)."""
+    def show_text(self, text: str, tone: str = "", short: str = "") -> None:
+        """Shows another text, perhaps in another tone (a token's name), or with a shorter form for little room."""
+        if short and short != self._short:
+            self._short = short
+            self.updateGeometry()
         if tone and tone != self._tone:
             self._tone = tone
             self.update()
@@ -76,7 +83,7 @@ class Text(QLabel):
         return self._is_cut
 
     def minimumSizeHint(self) -> QSize:
-        return QSize(0, self.sizeHint().height())
+        return QSize(self.fontMetrics().horizontalAdvance(self._short), self.sizeHint().height())
 
     def _room(self) -> int:
         return self.contentsRect().width()
@@ -92,7 +99,9 @@ class Text(QLabel):
     def paintEvent(self, event: QPaintEvent) -> None:
         painter = QPainter(self)
         painter.setPen(theme.tokens().color(self._tone if self.isEnabled() else "faint"))
-        text = self.fontMetrics().elidedText(self.text(), Qt.TextElideMode.ElideRight, self._room())
+        said = self._short if self._is_cut and self._short else self.text()
+        # half a pixel, by which a text may be wider than it says, cuts nothing
+        text = self.fontMetrics().elidedText(said, Qt.TextElideMode.ElideRight, self._room() + 1)
         painter.drawText(self.contentsRect(), self.alignment() | Qt.AlignmentFlag.AlignVCenter, text)
 
 
@@ -174,6 +183,23 @@ class Button(QPushButton):
         self.setEnabled(not reason_against)
         self.setToolTip(tip(reason_against or self._help))
         self._color_icon()
+
+    def show_verb(self, text: str, icon: str, help: str) -> None:
+        """Says and does something else now."""
+        if text != self.text():
+            self.setText(text)
+            self._icon_name, self._icon_tone, self._help = icon, "", help
+            self._color_icon()
+
+    def reserve(self, *texts: str) -> None:
+        """Makes it wide enough for each of these texts, so that changing them moves nothing."""
+        before, widest = self.text(), 0
+        self.ensurePolished()
+        for text in texts:
+            self.setText(text)
+            widest = max(widest, self.sizeHint().width())
+        self.setText(before)
+        self.setMinimumWidth(widest)
 
     def _color_icon(self) -> None:
         if not self._icon_name:

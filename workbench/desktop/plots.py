@@ -45,7 +45,11 @@ class LogAxis(pg.AxisItem):
 
 
 class StepAxis(pg.AxisItem):
-    """Labels steps with thousands separators."""
+    """Labels whole steps, each once, with thousands separators."""
+
+    def tickSpacing(self, minVal: float, maxVal: float, size: float) -> list[tuple[float, float]]:
+        found = super().tickSpacing(minVal, maxVal, size) or []
+        return [(spacing, start) for spacing, start in found if spacing >= 1] or [(1.0, 0.0)]
 
     def tickStrings(self, values: Sequence[float], scale: float, spacing: float) -> list[str]:
         return [f"{value:,.0f}" for value in values]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QPointF, QRectF, QSize, Qt, Signal
+from PySide6.QtCore import QEvent, QPointF, QRectF, QSize, Qt, Signal
 from PySide6.QtGui import QPainter
 from PySide6.QtWidgets import QAbstractButton, QHBoxLayout, QProgressBar, QSizePolicy, QVBoxLayout, QWidget
 
@@ -125,11 +125,20 @@ class Subject(QAbstractButton):
 
     def sizeHint(self) -> QSize:
         name = theme.text_width(self.text(), theme.SUBJECT, bold=True)
-        facts = theme.text_width(self._facts) + 11 if self._facts else 0
+        facts = self._facts_width()
         return QSize(name + facts + (24 if self.isEnabled() else 2), theme.BUTTON)
+
+    def _facts_width(self) -> int:
+        """With the gap before them; text is not always whole pixels wide."""
+        return theme.text_width(self._facts) + 13 if self._facts else 0
 
     def minimumSizeHint(self) -> QSize:
         return QSize(80, theme.BUTTON)
+
+    def least_width(self) -> int:
+        """With the name shortened and the facts whole."""
+        name = theme.text_width(self.text(), theme.SUBJECT, bold=True)
+        return self.sizeHint().width() - max(0, name - self.SHORTEST)
 
     def focusInEvent(self, event: QFocusEvent) -> None:
         self._has_ring = event.reason() in KEY_REASONS
@@ -140,7 +149,7 @@ class Subject(QAbstractButton):
         room = self.width() - (22 if self.isEnabled() else 0)
         x = 0
         # where room lacks, the name gives way first: it is a person's own, the facts are news
-        facts = theme.text_width(self._facts) + 11 if self._facts else 0
+        facts = self._facts_width()
         for text, tone, size, bold, width in (
             (self.text(), "text", theme.SUBJECT, True, max(room - facts, min(room, self.SHORTEST))),
             (self._facts, "text" if self.underMouse() and self.isEnabled() else "quiet", theme.BODY, False, room),
@@ -187,6 +196,8 @@ class TopBar(Surface):
         self.row.addWidget(self.progress)
         self.row.addWidget(self.progress_text)
         self.row.addStretch(1)
+        self._buttons: list[Button] = []
+        self._has_progress = False
         self.show_progress(None)
 
     def show_subject(self, name: str, facts: str = "") -> None:
@@ -195,17 +206,34 @@ class TopBar(Surface):
 
     def show_progress(self, share: float | None, text: str = "") -> None:
         """How far it is (0 to 1) and what is left in words; None hides it."""
-        self.progress.setVisible(share is not None)
-        self.progress_text.setVisible(share is not None and bool(text))
+        self._has_progress = share is not None
         if share is not None:
             self.progress.setValue(round(1000 * min(max(share, 0), 1)))
             self.progress_text.show_text(text)
+        self._fit()
 
     def add_button(self, text: str, *, kind: str = "plain", icon: str = "", name: str = "", help: str = "") -> Button:
         """A button on the right, after those already there."""
         button = Button(text, kind=kind, icon=icon, name=name, help=help)
         self.row.addWidget(button)
+        self._buttons.append(button)
         return button
+
+    def _fit(self) -> None:
+        """Where room lacks, the bar of progress gives way first, then what is left, then the name."""
+        taken = 2 * theme.L + sum(each.sizeHint().width() + theme.S for each in self._buttons if not each.isHidden())
+        least = self.subject.least_width()
+        self.subject.setMinimumWidth(max(80, min(least, self.width() - taken)))
+        room = self.width() - taken - least - 3 * theme.S
+        words = self.progress_text.sizeHint().width()
+        self.progress_text.setVisible(self._has_progress and bool(self.progress_text.text()) and room >= words)
+        self.progress.setVisible(self._has_progress and room >= words + theme.S + self.progress.minimumWidth())
+
+    def event(self, event: QEvent) -> bool:
+        done = super().event(event)
+        if event.type() in (QEvent.Type.LayoutRequest, QEvent.Type.Resize):
+            self._fit()
+        return done
 
 
 class StateDot(QWidget):

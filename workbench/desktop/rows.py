@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import Qt, Signal
+from PySide6.QtCore import QEvent, Qt, Signal
+from PySide6.QtGui import QKeyEvent
 from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
 
 from . import theme
 from .parts import Note, RowLabel, set_property, tip
 
 if TYPE_CHECKING:
-    from PySide6.QtGui import QKeyEvent, QWheelEvent
+    from PySide6.QtGui import QWheelEvent
 
 
 class Field(QLineEdit):
@@ -53,6 +54,8 @@ class Field(QLineEdit):
         if self.text() != self._shown:
             self._shown = self.text()
             self.committed.emit(self.text())
+        if not self.hasFocus():
+            self.setCursorPosition(0)  # of a text too long to be seen whole, the beginning
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         match event.key():
@@ -64,6 +67,13 @@ class Field(QLineEdit):
                 self.taken_back.emit()
             case _:
                 super().keyPressEvent(event)
+
+    def event(self, event: QEvent) -> bool:
+        is_override = event.type() == QEvent.Type.ShortcutOverride
+        if is_override and isinstance(event, QKeyEvent) and event.key() == Qt.Key.Key_Escape and self.is_being_typed:
+            event.accept()  # Escape is the window's only where there is no typing to take back
+            return True
+        return super().event(event)
 
     def wheelEvent(self, event: QWheelEvent) -> None:
         if event.modifiers() & Qt.KeyboardModifier.ControlModifier:

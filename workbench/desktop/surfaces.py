@@ -73,9 +73,10 @@ class Column(QScrollArea):
 
 
 class Card(Surface):
-    """A framed area with its title, and quiet facts beside it; `head` takes more."""
+    """A framed area with its title, and quiet facts beside it, which give way first; `head` takes more."""
 
-    def __init__(self, title: str = "", facts: str = "", name: str = "") -> None:
+    def __init__(self, title: str = "", facts: str = "", name: str = "", short: str = "") -> None:
+        """short: the title where there is little room."""
         super().__init__("card", name=name)
         self.setAccessibleName(title)
         self.body = QVBoxLayout(self)
@@ -83,7 +84,7 @@ class Card(Surface):
         self.body.setSpacing(theme.S)
         self.head = QHBoxLayout()
         self.head.setSpacing(theme.M)
-        self.title = Text(title, size=theme.TITLE, bold=True)
+        self.title = Text(title, size=theme.TITLE, bold=True, short=short or title)
         self.facts = Text(facts, tone="quiet", size=theme.TITLE)
         if title:
             self.head.addWidget(self.title)

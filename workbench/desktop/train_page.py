@@ -21,7 +21,7 @@ from ..presenters.training_state import TrainingState
 from . import theme
 from .canvas import Thumbnails
 from .controls import ChoiceControl
-from .parts import Button, Note
+from .parts import Button, Note, set_property
 from .plots import BandBars, Figure, LossPlot
 from .rail import StatusBar, TopBar
 from .recipe_form import LABELS, RecipeForm
@@ -54,9 +54,13 @@ class TrainPage(QWidget):
         self.top = TopBar("train-bar", choosable=True)
         self.draw_live = self.top.add_button("Draw now", name="draw-live", help="Draw from this run as it is now.")
         self.pause = self.top.add_button("Pause", name="pause", help="Pause after this step; everything stays loaded.")
-        self.resume = self.top.add_button("Resume", kind="primary", name="resume", help="Go on.")
+        going_on = "Go on; after a stop, from the state that was saved."
+        self.resume = self.top.add_button("Resume", kind="primary", name="resume", help=going_on)
         self.stop = self.top.add_button("Stop", name="stop", help="Stop after this step and save.")
         self.start = self.top.add_button("Start", kind="primary", name="start", help="Train this recipe in a new run.")
+        self._buttons = {
+            "draw": self.draw_live, "pause": self.pause, "resume": self.resume, "stop": self.stop, "start": self.start,
+        }  # fmt: skip
         self.problem = Note("", name="train-problem")
         self.problem.setContentsMargins(theme.L, theme.S, theme.L, theme.S)
         self.loss = LossPlot(name="loss", empty="The loss will be drawn here.")
@@ -78,7 +82,7 @@ class TrainPage(QWidget):
     # --- layout -----------------------------------------------------------------------------------
 
     def _build(self) -> None:
-        loss, levels = Card(), Card("Held-out loss by noise level σ")
+        loss, levels = Card(), Card("Held-out loss by noise level σ", short="Held-out loss by σ")
         self._levels = levels
         loss.add(self.loss, 1)
         levels.setFixedWidth(LEVELS)
@@ -138,9 +142,11 @@ class TrainPage(QWidget):
         )
         self.thumbnails = Thumbnails("data-images")
         self.data_words = Note("", name="data-words", size=13)
+        self.again = Button("Read again", kind="link", name="look-again", help="Read the data once more.")
         self.column = Column(SIDE - 2, "")
         self._first = Group("Recipe", spacing=5)
         self._first.add(self.recipe, self.thumbnails, self.data_words)
+        self._first.body.addWidget(self.again, 0, Qt.AlignmentFlag.AlignLeft)
         self.column.add(self._first)
 
         self.more_thumbnails = Thumbnails("more-data-images", rows=4)
@@ -171,6 +177,7 @@ class TrainPage(QWidget):
         presenter = self.presenter
         self.tabs.currentChanged.connect(self.pages.setCurrentIndex)
         self.undo.clicked.connect(self._undo)
+        self.again.clicked.connect(self._look_again)
         self.recipe.edited.connect(self._choose_recipe)
         self.form.edited.connect(presenter.set)
         self.start.clicked.connect(self._start)
@@ -193,6 +200,9 @@ class TrainPage(QWidget):
 
     def _undo(self) -> None:
         self.presenter.undo()
+
+    def _look_again(self) -> None:
+        self.presenter.look_again()
 
     def _choose_recipe(self, name: object) -> None:
         self.presenter.choose_recipe(str(name))
@@ -232,7 +242,7 @@ class TrainPage(QWidget):
     # --- to the person ----------------------------------------------------------------------------
 
     def show_status(self, status: Status) -> None:
-        self.status.show_status(status.tone, status.left, status.right)
+        self.status.show_status(status.tone, status.left, status.machine)
 
     def show_state(self, state: TrainingState) -> None:
         """Sets what differs from the state shown last."""
@@ -264,10 +274,11 @@ class TrainPage(QWidget):
             self.bands.show_bands(curves.bands)
         if state.rows_version != before.rows_version:
             self.seeds.show_rows(state.rows)
-        self.seeds_card.facts.show_text(state.seeds_line)
+        self.seeds_card.facts.show_text(state.seeds_line, short=state.seeds_facts)
 
     def _show_data(self, state: TrainingState) -> None:
         self.data_words.show_text(state.data_problem or state.data_line, "error" if state.data_problem else "quiet")
+        self.again.setVisible(bool(state.data_problem))
         images = state.data.images if state.data is not None and not state.data_problem else None
         self.thumbnails.show_images(images)
         self.more_thumbnails.show_images(images)
@@ -278,17 +289,10 @@ class TrainPage(QWidget):
     def _show_run(self, state: TrainingState) -> None:
         self.top.show_subject(state.subject, state.subject_facts)
         self.top.show_progress(state.share_done, state.left_line)
-        for button, verb in (
-            (self.start, "start"),
-            (self.pause, "pause"),
-            (self.resume, "resume"),
-            (self.stop, "stop"),
-        ):
+        for verb, button in self._buttons.items():
             button.allow(state.why_not(verb))
-        self.draw_live.allow(state.why_not("draw"))
-        self.resume.setVisible(not state.why_not("resume"))
-        self.pause.setVisible(not self.resume.isVisibleTo(self))
-        self.start.setVisible(not state.busy)
+            button.setVisible(verb in state.verbs)
+        set_property(self.start, "kind", "primary" if state.main_verb == "start" else "plain")
         for key, text in state.figures:
             self.figures[key].show_value(text)
         self.problem.show_text(state.problem, "error")

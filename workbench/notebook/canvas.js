@@ -45,6 +45,16 @@ function outline(g, colour, x, y, w, h, gap) {
   g.strokeRect(x - out + thick / 2, y - out + thick / 2, w + 2 * out - thick, h + 2 * out - thick);
 }
 
+// A letter with its subscript, as in the papers, its left middle at x, y.
+function symbol(g, font, [letter, below], x, y, dpr) {
+  g.textAlign = "left";
+  g.font = font(13);
+  g.fillText(letter, x, y);
+  const after = x + g.measureText(letter[0]).width + 0.5 * dpr;
+  g.font = font(10);
+  if (below) g.fillText(below, after, y + 3 * dpr);
+}
+
 function resize(canvas, width, height, dpr) {
   canvas.width = width;
   canvas.height = height;
@@ -129,7 +139,8 @@ const strip = {
     const { n, h, w, sigmas } = frame;
     const selected = clamp(model.get("selected"), n);
     const gap = Math.round(6 * dpr), longest = Math.max(w, h);
-    const room = (scale) => Math.floor((width - gap) / (Math.round(w * scale) + gap));
+    const left = gap + Math.round(22 * dpr); // room for what the rows are
+    const room = (scale) => Math.floor((width - left) / (Math.round(w * scale) + gap));
     const ratio = (model.get("tile") * dpr) / longest;
     let scale = ratio < 1 ? ratio : fit(ratio); // a shrunken picture is averaged, and need not be a whole part
     while (scale > 1 && room(scale) < Math.min(n, 8)) scale -= 1; // large pictures, but not too few of them
@@ -139,22 +150,25 @@ const strip = {
     const step = (k) => (slots > 1 ? Math.round((k * (n - 1)) / (slots - 1)) : selected);
     const chosen = n > 1 ? Math.round((selected * (slots - 1)) / (n - 1)) : 0;
     const rise = Math.round(4 * dpr), line = Math.round(26 * dpr);
-    resize(canvas, slots * (tw + gap) + gap, gap + 2 * th + rise + line, dpr);
+    resize(canvas, left + slots * (tw + gap), gap + 2 * th + rise + line, dpr);
     const g = canvas.getContext("2d");
     const draw = painter(g, frame);
     const name = (i) => String(Number(sigmas[i].toPrecision(3)));
+    const y = gap + 2 * th + rise + line / 2;
+    g.textBaseline = "middle";
+    g.fillStyle = colour("quiet");
+    const rows = [[["x", "t"], gap + th / 2], [["x\u0302", "0"], gap + th + rise + th / 2], [["σ"], y]];
+    for (const [what, middle] of rows) symbol(g, font, what, gap, middle, dpr);
     g.font = font(11);
     g.textAlign = "center";
-    g.textBaseline = "middle";
-    const y = gap + 2 * th + rise + line / 2;
-    const centre = (k) => gap + k * (tw + gap) + tw / 2;
+    const centre = (k) => left + k * (tw + gap) + tw / 2;
     const half = (k, i) => g.measureText(name(i)).width / 2 + 4 * dpr;
-    const inside = (x, reach) => Math.max(reach, Math.min(canvas.width - reach, x));
+    const inside = (x, reach) => Math.max(left - gap + reach, Math.min(canvas.width - reach, x));
     const pill = { reach: half(chosen, selected) + 2 * dpr };
     pill.x = inside(centre(chosen), pill.reach);
     let free = -Infinity; // where the last label ended
     for (let k = 0; k < slots; k++) {
-      const i = k === chosen ? selected : step(k), x = gap + k * (tw + gap);
+      const i = k === chosen ? selected : step(k), x = left + k * (tw + gap);
       draw(frame.noisy, i, x, gap, scale);
       draw(frame.clean, i, x, gap + th + rise, scale);
       if (k === chosen) continue;
@@ -164,7 +178,7 @@ const strip = {
       g.fillText(name(i), middle, y);
       free = middle + reach;
     }
-    outline(g, colour("accent"), gap + chosen * (tw + gap), gap, tw, 2 * th + rise, gap);
+    outline(g, colour("accent"), left + chosen * (tw + gap), gap, tw, 2 * th + rise, gap);
     g.fillStyle = colour("accent");
     g.beginPath();
     g.roundRect(pill.x - pill.reach, y - 9 * dpr, 2 * pill.reach, 18 * dpr, 3 * dpr);
@@ -177,7 +191,7 @@ const strip = {
     Object.assign(canvas.dataset, { slots, scale, gap: gap / dpr, selected });
     return {
       at: (x) => {
-        const along = (x - gap - tw / 2) / Math.max(1, (slots - 1) * (tw + gap));
+        const along = (x - left - tw / 2) / Math.max(1, (slots - 1) * (tw + gap));
         return clamp(Math.round(along * (n - 1)), n);
       },
       keys: { ArrowLeft: -1, ArrowRight: 1, ArrowDown: -1, ArrowUp: 1, Home: -Infinity, End: Infinity },

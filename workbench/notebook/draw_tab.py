@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...core.errors import RecipeError
+from ..presenters.condition_form import CONDITION, EACH, UNSAID, empty_text, help_of
 from ..presenters.draw_form import CONTROLS, FIELDS, GUIDANCE, MORE, PATH, START, WEIGHTS, DrawControl
-from ..presenters.drawing import EACH, MOST_CHIPS, MOST_IMAGES, DrawingPresenter, DrawingState
+from ..presenters.drawing import MOST_CHIPS, MOST_IMAGES, DrawingPresenter, DrawingState
 from ..presenters.forms import FormField, text_of, value_of
 from .canvas import FilmStrip, ImageCanvas
 from .form import Form, Row
@@ -21,10 +22,13 @@ if TYPE_CHECKING:
 
     import ipywidgets
 
+    from ...core.events import ConditionField
     from ..presenters.status import Status
 
 COUNT = FormField("count", "Images", "", "integer", minimum=1, maximum=MOST_IMAGES)
 NOTHING = np.zeros((0, 1, 1), np.uint8)
+MAIN_HELP = {"Draw": "Draw with these settings.", "Stop": "End this draw. What it has shown so far stays."}
+FOLDED = (("no", "More settings"), ("yes", "Fewer settings"))
 
 
 class DrawTab:
@@ -35,7 +39,8 @@ class DrawTab:
         self._shown = DrawingState()
         self._start = self._shown.sampling
         self._refresh = Refresher(desk, self._show)
-        self._mistyped: dict[str, tuple[str, str]] = {}
+        self._refused: dict[str, str] = {}
+        self._facts = self._shown.facts
         self._path = ""
         self._unfolded = False
 
@@ -47,7 +52,8 @@ class DrawTab:
         self.facts = Words("iw-facts", hidden_when_empty=False)
         self.copy = Button("Copy as Python", "This draw as code.", self._press(self._copy), "link")
         self.save = Button("Save", "Save the pictures as a PNG that carries its recipe.", self._press(self._open_save))
-        self.draw = Button("Draw", "Draw with these settings.", self._press(presenter.draw), "primary")
+        self.draw = Button("Draw", MAIN_HELP["Draw"], self._press(presenter.draw_or_stop), "primary")
+        self.draw.add_class("iw-main")
         self.path = Form([("", [Row("path", "text", "Save as", "A PNG that carries its recipe.", wide=True)])])
         self.save_now = Button("Save picture", "Write the file.", self._press(self._save), "primary")
         self.save_not = Button("Cancel", "", self._press(self._close_save), "link")
@@ -89,31 +95,31 @@ class DrawTab:
     def _take(self, key: str, text: str, hear: Callable[[], None]) -> None:
         hear()
         self._refresh.soon()
-        self._mistyped.pop(key, None)
+        self._refused.pop(key, None)
         match key:
             case "model":
                 self._presenter.choose_model(_of_run(text))
             case "condition":
-                self._take_condition(text)
+                self._presenter.set(conditions=() if text in ("", EACH) else (text,))
+                self._keep_refused("condition", text)
+            case _ if key.startswith(CONDITION):
+                self._presenter.say(key.removeprefix(CONDITION), text)
+                self._keep_refused(key, text)
             case "more":
                 self._unfolded = text == "yes"
             case _ if key == "count" or key in FIELDS:
                 field = COUNT if key == "count" else FIELDS[key]
                 try:
-                    self._presenter.set(**{key: value_of(field, text)})
-                except RecipeError as error:
-                    self._mistyped[key] = text, f"{error.what}. {error.fix}."
-                else:
-                    if key in dict(self._presenter.state.errors):
-                        self._mistyped[key] = text, ""
+                    value = value_of(field, text)
+                except RecipeError:
+                    value = text  # what it should be, the presenter says
+                self._presenter.set(**{key: value})
+                self._keep_refused(key, text)
 
-    def _take_condition(self, text: str) -> None:
-        facts = self._presenter.state.facts
-        known = facts.choices if facts else ()
-        if text in ("", EACH, *known):
-            self._presenter.set(conditions=() if text in ("", EACH) else (text,))
-        else:
-            self._mistyped["condition"] = text, f"{text} is not among the conditions. Choose one from the list."
+    def _keep_refused(self, key: str, text: str) -> None:
+        """What cannot be used stays in its field, beside what is said about it."""
+        if key in errors_by_row(self._presenter.state):
+            self._refused[key] = text
 
     def _take_press(self, name: str) -> None:
         if name == "roll-seed":
@@ -164,7 +170,8 @@ class DrawTab:
         if (state.facts, state.models) != (before.facts, before.models):
             if state.facts is not before.facts:
                 self._start = state.sampling
-                self._mistyped.clear()
+                self._refused.clear()
+                self._facts = state.facts or self._facts
             self._lay_form()
         self._show_form(state)
         if state.frame != before.frame and state.images is not None:
@@ -177,7 +184,8 @@ class DrawTab:
         last = len(state.drawn.sigmas) - 1 if state.drawn else 0
         if (state.film_at, state.drawn) != (before.film_at, before.drawn):
             self._desk.write(self.film, "selected", last if state.film_at < 0 else state.film_at)
-        self.draw.allow(state.can_draw)
+        self.draw.show_verb(state.verb, MAIN_HELP[state.verb])
+        self.draw.allow(state.why_not)
         self.save.allow(state.can_save)
         show_if(self.copy, when=state.drawn is not None)
         told = state.problem or (f"Saved as {state.saved}" if state.saved else "")
@@ -185,24 +193,24 @@ class DrawTab:
 
     def _lay_form(self) -> None:
         state = self._presenter.state
-        facts = state.facts
-        choices = tuple((text, text) for text in (facts.choices if facts else ()))
-        each = (("", EACH),)
-        if len(choices) > MOST_CHIPS:
-            condition = Row("condition", "search", "Condition", "What every image shows.", choices=each + choices)
-        else:
-            condition = Row("condition", "chips", "Condition", choices=(choices + each) if choices else ())
+        # the former model's settings stay until the next one's are known, so that nothing jumps
+        facts = self._facts
+        condition = _condition_rows(replace(state, facts=facts))
         other = "Open a run, model file or picture…"
         model = Row("model", "choice", help="What draws.", choices=state.models, other=other)
         count = Row(
             "count", "number", "Images", f"How many are drawn, up to {MOST_IMAGES}.", stops=growing(64), default="8"
         )
         seed = Row("seed", "seed", "Seed", FIELDS["seed"].help)
-        unfold = Row("more", "switch", "More", "Interval, threshold, fresh noise.")
+        unfold = Row("more", "fold", help="Interval, threshold, fresh noise.", choices=FOLDED)
+        models = ("Model", (model, Row("model-facts", "words")))
+        if facts is None:
+            self.form.lay_out((models,))
+            return
         self.form.lay_out(
             (
-                ("Model", (model, Row("model-facts", "words"))),
-                *((("Condition", (condition,)),) if choices else ()),
+                models,
+                *((("Condition", condition),) if condition else ()),
                 ("Start", (count, seed, *self._rows(START))),
                 ("Path", self._rows(PATH)),
                 ("Guidance", self._rows(GUIDANCE)),
@@ -221,6 +229,7 @@ class DrawTab:
             "model": state.model,
             "model-facts": state.facts_line or "Opening the model …",
             "condition": state.conditions[0] if state.conditions else "",
+            **{f"{CONDITION}{each.key}": dict(state.said).get(each.key, "") for each in state.fields},
             "count": str(state.count),
             "seed": str(sampling.seed),
             "more": "yes" if self._unfolded else "no",
@@ -228,21 +237,19 @@ class DrawTab:
         }
         if state.facts is None and state.problem:
             values["model-facts"] = ""
-        errors = dict(state.errors)
-        for key, (text, error) in list(self._mistyped.items()):
-            if error or key in errors:
-                values[key] = text
-                errors[key] = error or errors[key]
-            else:
-                del self._mistyped[key]
+        errors = errors_by_row(state)
+        self._refused = {key: text for key, text in self._refused.items() if key in errors}
+        values |= self._refused
         values["seed"] = f"{values['seed'].replace(' ', '')} {'locked' if state.locked else 'free'}"
         keys = [each.key for each in CONTROLS]
+        asked = [key for key in self.form.rows if key == "condition" or key.startswith(CONDITION)]
+        opening = {} if state.facts else dict.fromkeys(asked, "The model is being opened.")
         changed = {key for key in keys if getattr(sampling, key) != getattr(self._start, key)}
         self.form.show(
             values,
             errors,
             changed=changed | ({"count"} if state.count != 8 else set()),
-            off={key: why for key in keys if (why := state.off(key))},
+            off={key: why for key in keys if (why := state.off(key))} | opening,
             hidden=() if self._unfolded else [each.key for each in MORE],
         )
 
@@ -263,6 +270,11 @@ class DrawTab:
             self.image_facts.show(" · ".join(word for word in words if word))
 
 
+def errors_by_row(state: DrawingState) -> dict[str, str]:
+    """What is wrong, by the rows' names."""
+    return {"condition" if key == "conditions" else key: error for key, error in state.errors}
+
+
 def _of_run(reference: str) -> str:
     """A file of a run or of a checkpoint means its folder."""
     folder, _, name = reference.rpartition("/")
@@ -272,6 +284,26 @@ def _of_run(reference: str) -> str:
 def growing(high: int) -> tuple[str, ...]:
     """Whole numbers from 1 to `high` that grow by about a constant factor: where a slider can stand."""
     return tuple(str(stop) for stop in sorted({round(high ** (i / 240)) for i in range(241)}))
+
+
+def _condition_rows(state: DrawingState) -> tuple[Row, ...]:
+    """What the model asks for; empty where it asks for nothing."""
+    choices = tuple((text, text) for text in state.choices)
+    each = (("", EACH),)
+    if len(choices) > MOST_CHIPS:
+        return (Row("condition", "search", "Condition", "What every image shows.", choices=each + choices),)
+    if choices:
+        return (Row("condition", "chips", "Condition", choices=choices + each),)
+    return tuple(_said_row(field, state) for field in state.fields)
+
+
+def _said_row(field: ConditionField, state: DrawingState) -> Row:
+    key, help = f"{CONDITION}{field.key}", help_of(field)
+    if field.kind == "choice":
+        choices = (("", UNSAID), *((text, text) for text in field.choices))
+        return Row(key, "search" if len(choices) > MOST_CHIPS else "choice", field.label, help, choices=choices)
+    wide, empty = field.kind != "number", empty_text(field, state.fields)
+    return Row(key, "text", field.label, help, wide=wide, placeholder=empty)
 
 
 def _row(control: DrawControl, start: object) -> Row:

@@ -16,7 +16,7 @@ from .comms import answer_while_busy
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-Kind = Literal["number", "text", "choice", "search", "chips", "switch", "seed", "words", "lines"]
+Kind = Literal["number", "text", "choice", "search", "chips", "switch", "seed", "fold", "words", "lines"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,9 @@ class Row:
     """One setting. All values are texts, as a person types them.
 
     stops: where a number's slider can stand; default: what a double click on it gives.
+    placeholder: what an empty text means.
     choices: (value, label); other: the label of a last choice that opens a field for anything else.
+    A fold has two choices, no and yes: what it says while the rows that it unfolds are away, and while they are there.
     """
 
     key: str
@@ -38,6 +40,7 @@ class Row:
     other: str = ""
     stops: tuple[str, ...] = ()
     default: str = ""
+    placeholder: str = ""
 
 
 Groups = Sequence[tuple[str, Sequence[Row]]]

@@ -106,11 +106,24 @@ class Button(ipywidgets.Button):
 
     def __init__(self, label: str, help: str, pressed: Callable[[], None], kind: str = "") -> None:
         super().__init__(description=label, tooltip=help)
-        self._help = help
+        self._help, self._kind = help, ""
         self.add_class("iw-button")
+        self.make(kind)
+        self.on_click(lambda _button: pressed())
+
+    def make(self, kind: str) -> None:
+        """Makes it another kind of button."""
+        if kind == self._kind:
+            return
+        if self._kind:
+            self.remove_class(f"iw-{self._kind}")
         if kind:
             self.add_class(f"iw-{kind}")
-        self.on_click(lambda _button: pressed())
+        self._kind = kind
+
+    def show_verb(self, label: str, help: str) -> None:
+        """Says and does something else now."""
+        self.description, self._help = label, help
 
     def allow(self, why_not: str) -> None:
         """Greys it where there is a reason, which is its tooltip then."""

@@ -95,6 +95,7 @@ function numberRow(row, tell) {
 function textRow(row, tell) {
   const { input, show } = field(tell, { right: !row.wide });
   if (row.wide) input.classList.add("iw-wide");
+  input.placeholder = row.placeholder ?? "";
   return { parts: [input], controls: [input], show };
 }
 
@@ -203,6 +204,23 @@ function seedRow(row, tell, press) {
   };
 }
 
+// Unfolds other rows: it says what a click would do.
+function foldRow(row, tell) {
+  const link = make("button", { type: "button", className: "iw-button iw-link" });
+  let now = "no";
+  link.addEventListener("click", () => tell(now === "yes" ? "no" : "yes"));
+  return {
+    parts: [link],
+    controls: [link],
+    show(text) {
+      now = text;
+      link.textContent = row.choices.find(([value]) => value === text)?.[1] ?? "";
+      link.setAttribute("aria-expanded", text === "yes");
+    },
+    bare: true,
+  };
+}
+
 function wordsRow() {
   const words = make("div", { className: "iw-words" });
   return { parts: [words], controls: [], show: (text) => (words.textContent = text), bare: true };
@@ -220,7 +238,7 @@ function linesRow(row) {
 
 const kinds = {
   number: numberRow, text: textRow, choice: choiceRow, search: searchRow, chips: chipsRow,
-  switch: switchRow, seed: seedRow, words: wordsRow, lines: linesRow,
+  switch: switchRow, seed: seedRow, fold: foldRow, words: wordsRow, lines: linesRow,
 };
 
 // ---- a row with its label, unit, note and error -----------------------------------------------------------

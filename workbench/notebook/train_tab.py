@@ -44,6 +44,8 @@ class TrainTab:
         self.runs = Form()
         self.go_on = Button("Continue", "Train on from its last good state.", press(self._continue))
         self.continue_line = box(self.runs, self.go_on, kind="iw-save-line")
+        self.again = Button("Read again", "Read the data once more.", press(presenter.look_again), "link")
+        self.again.add_class("iw-again")
         self.thumbnails = ImageCanvas(max_height=2 * LARGEST + 12, empty="")
         self.fields = Form()
 
@@ -52,10 +54,11 @@ class TrainTab:
         self.progress = ipywidgets.FloatProgress(0, min=0, max=1)
         self.progress.add_class("iw-progress")
         self.left = Words("iw-left")
+        going_on = "Go on; after a stop, from the state that was saved."
         self.buttons = {
             "draw": Button("Draw now", "Draw from this run as it is now.", press(draw_live)),
             "pause": Button("Pause", "Pause after this step; everything stays loaded.", press(presenter.pause)),
-            "resume": Button("Resume", "Go on.", press(presenter.resume), "primary"),
+            "resume": Button("Resume", going_on, press(presenter.resume), "primary"),
             "stop": Button("Stop", "Stop after this step and save.", press(presenter.stop)),
             "start": Button("Start", "Train this recipe in a new run.", press(self._start), "primary"),
         }
@@ -72,8 +75,8 @@ class TrainTab:
 
     def _laid_out(self) -> ipywidgets.Box:
         column = box(
-            self.recipe, box(self.undo, self.more, kind="iw-links"), self.continue_line, self.thumbnails, self.fields,
-            kind="iw-column",
+            self.recipe, box(self.undo, self.more, kind="iw-links"), self.continue_line, self.thumbnails, self.again,
+            self.fields, kind="iw-column",
         )  # fmt: skip
         told = box(self.subject, self.subject_facts, kind="iw-told")
         bar = box(told, self.progress, self.left, box(*self.buttons.values(), kind="iw-actions"), kind="iw-bar")
@@ -143,7 +146,7 @@ class TrainTab:
     # --- to the person ----------------------------------------------------------------------------
 
     def show_status(self, status: Status) -> None:
-        self.facts.show("   ".join(text for text in (status.device, status.memory) if text))
+        self.facts.show("   ".join(status.machine))
 
     def _show(self) -> None:
         """Sets what differs from the state shown last."""
@@ -159,6 +162,7 @@ class TrainTab:
         if before is None or (state.data, state.data_problem) != (before.data, before.data_problem):
             self._show_thumbnails(state)
         show_if(self.undo, when=state.can_undo)
+        show_if(self.again, when=bool(state.data_problem))
         self._show_run(state)
         if before is None or state.curves_version != before.curves_version:
             curves = state.curves
@@ -196,8 +200,7 @@ class TrainTab:
         values["data-words"] = "" if state.data_problem else state.data_line
         values["set-aside"] = "\n".join(f"{name}: {reason}" for name, reason in aside)
         values["toml"] = state.recipe.to_toml()
-        hidden = {"data.path"} if values.get("data.source") == "digits" else set()
-        hidden |= set() if aside else {"set-aside"}
+        hidden = () if aside else ("set-aside",)
         errors = dict(state.errors) | {"data-words": state.data_problem}
         self.fields.show(values, errors, changed=state.changed, hidden=hidden)
 
@@ -221,10 +224,8 @@ class TrainTab:
         self.left.show(state.left_line if share is not None else "")
         for verb, made in self.buttons.items():
             made.allow(state.why_not(verb))
-        resumable = not state.why_not("resume")
-        show_if(self.buttons["resume"], when=resumable)
-        show_if(self.buttons["pause"], when=not resumable)
-        show_if(self.buttons["start"], when=not state.busy)
+            show_if(made, when=verb in state.verbs)
+        self.buttons["start"].make("primary" if state.main_verb == "start" else "")
         self.go_on.allow(state.why_not("start") if state.busy else "")
         self.figures.show(state.figures)
         self.problem.show(state.problem, "error")

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from psygnal import Signal
 
 from ...core.commands import LIVE, Close, Command, ReadCatalogue
-from ...core.events import ClosedDown, Drawn, Event, Failed, Phase, PhaseChanged, Progress
+from ...core.events import (
+    ClosedDown,
+    DataShown,
+    Drawn,
+    Event,
+    Failed,
+    ModelOpened,
+    Phase,
+    PhaseChanged,
+    Progress,
+)
 from .drawing import FIRST_MODEL, DrawingPresenter
 from .status import Status, status_after
 from .training import TrainingPresenter
@@ -32,7 +43,7 @@ class Bench:
         self.worker = worker
         self.ui = ui
         self._tickets = itertools.count(1)
-        self.drawing = DrawingPresenter(self.post, self.next_ticket)
+        self.drawing = DrawingPresenter(self.post, self.next_ticket, ui)
         self.training = TrainingPresenter(self.post, self.next_ticket, ui)
         self.status = Status()
         self.is_closed = False
@@ -83,7 +94,7 @@ class Bench:
     def _tell(self, event: Event) -> None:
         self.drawing.on_event(event)
         self.training.on_event(event)
-        if isinstance(event, Drawn | Failed | PhaseChanged | Progress):
+        if isinstance(event, DataShown | Drawn | Failed | ModelOpened | PhaseChanged | Progress):
             self._show_status(event)
         if isinstance(event, ClosedDown):
             self.is_closed = True
@@ -93,6 +104,8 @@ class Bench:
 
     def _show_status(self, event: Event) -> None:
         after = status_after(self.status, event)
+        if isinstance(event, PhaseChanged) and not self.training.state.run:
+            after = replace(after, run="")  # it ended before there was a folder of that name
         if after != self.status:
             self.status = after
             self.status_changed.emit(after)

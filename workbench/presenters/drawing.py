@@ -10,11 +10,23 @@ from psygnal import Signal
 
 from ...core.commands import LIVE, CancelDraw, Command, Draw, OpenModel
 from ...core.errors import RecipeError, RequestError, WorkbenchError
-from ...core.events import Catalogue, Drawn, Event, Failed, Measured, ModelOpened, Phase, PhaseChanged, Preview
+from ...core.events import (
+    Catalogue,
+    ConditionField,
+    Drawn,
+    Event,
+    Failed,
+    Measured,
+    ModelOpened,
+    Phase,
+    PhaseChanged,
+    Preview,
+)
 from ...core.recipe import REBUILT, Recipe, Sampling
-from ...core.runs.folder import find_runs, user_home
+from ...core.runs.folder import find_runs, runs_home, user_home
 from ...core.runs.picture import grid, save_png
 from ...core.sampling.limits import check_quantile
+from .condition_form import CONDITION, condition_of, read_said
 from .draw_form import why_off
 from .numbers import short_count
 
@@ -23,11 +35,14 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from .ui_thread import UiThread
+
 FIRST_MODEL = "digits"
 MOST_IMAGES = 400
 MOST_CHIPS = 12
 """More choices than these become a list that is searched."""
-EACH = "each in turn"
+STOP_AFTER = 0.5
+"""Seconds that a draw takes before the button offers to stop it: quick redraws by a slider do not make it flicker."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +55,8 @@ class DrawingState:
     facts: ModelOpened | None = None
     conditions: tuple[str, ...] = ()
     """Chosen ones; none means each in turn."""
+    said: tuple[tuple[str, str], ...] = ()
+    """(key, value) of the condition's fields that say something."""
     count: int = 8
     locked: bool = True
     """Whether Draw keeps the seed."""
@@ -47,6 +64,8 @@ class DrawingState:
     errors: tuple[tuple[str, str], ...] = ()
     """(field, what to do) of settings that cannot be used as typed."""
     drawing: bool = False
+    stoppable: bool = False
+    """Whether the draw has taken so long that it can be stopped."""
     frame: int = 0
     images: np.ndarray | None = field(default=None, compare=False)
     sigma: float = 0.0
@@ -66,6 +85,16 @@ class DrawingState:
         if self.facts is None:
             return "No model is open yet."
         return "Mend the marked settings first." if self.errors else ""
+
+    @property
+    def verb(self) -> str:
+        """What the main button does now, and says."""
+        return "Stop" if self.stoppable else "Draw"
+
+    @property
+    def why_not(self) -> str:
+        """Empty, or why the main button can do nothing now."""
+        return "" if self.stoppable else self.can_draw
 
     @property
     def can_save(self) -> str:
@@ -101,6 +130,22 @@ class DrawingState:
             return length
         return min(facts.emas, key=lambda known: abs(known - length))
 
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """What can be chosen, where the model asks for one choice and nothing else."""
+        form = self.facts.form if self.facts else ()
+        return form[0].choices if len(form) == 1 and form[0].kind == "choice" else ()
+
+    @property
+    def fields(self) -> tuple[ConditionField, ...]:
+        """What the model asks for, where it is anything else."""
+        return self.facts.form if self.facts and not self.choices else ()
+
+    def unknown_condition(self, conditions: tuple[str, ...]) -> str:
+        """The first that the model does not know; empty where it knows all, or takes any text."""
+        choices = self.choices
+        return next((each for each in conditions if choices and each not in choices), "")
+
     def check_density(self, sampling: Sampling) -> None:
         """Raises RequestError where the model's images are too small for this quantile on these levels."""
         assert self.facts is not None
@@ -133,17 +178,19 @@ class DrawingState:
 class DrawingPresenter:
     """State and verbs of the drawing pane; lives on its face's thread.
 
-    post: hands a command to the worker; next_ticket: rising numbers shared with the other panes.
+    post: hands a command to the worker; next_ticket: rising numbers shared with the other panes; ui: the face's clock.
     """
 
     changed = Signal(DrawingState)
 
-    def __init__(self, post: Callable[[Command], None], next_ticket: Callable[[], int]) -> None:
+    def __init__(self, post: Callable[[Command], None], next_ticket: Callable[[], int], ui: UiThread) -> None:
         self._post = post
         self._next_ticket = next_ticket
+        self._ui = ui
         self._state = DrawingState()
         self._ticket = 0
         self._open_ticket = 0
+        self._is_partial = False
 
     @property
     def state(self) -> DrawingState:
@@ -158,13 +205,14 @@ class DrawingPresenter:
     def choose_model(self, model: str) -> None:
         """Takes another model; its own settings become the controls' and it draws at once."""
         self._open_ticket = self._next_ticket()
-        self._show(model=model, facts=None, problem="", conditions=(), drawing=True)
+        self._show(model=model, facts=None, problem="", conditions=(), said=(), drawing=True, stoppable=False)
         self._post(OpenModel(self._open_ticket, model))
 
     def set(self, **settings: Any) -> None:
         """Takes settings (`guidance=2.0`, `count=16`, `conditions=("7",)`, …) and draws with them at once.
 
-        What cannot be used is kept as an error at its field, and the last good value stays.
+        What cannot be used, a text that is no number among it, is an error at its field: the last good value stays, and
+        nothing is drawn until the field holds another.
         """
         errors = dict(self._state.errors)
         fields: dict[str, Any] = {}
@@ -172,7 +220,11 @@ class DrawingPresenter:
         for key, value in settings.items():
             errors.pop(key, None)
             if key == "conditions":
-                fields["conditions"] = tuple(value)
+                unknown = self._state.unknown_condition(tuple(value))
+                if unknown:
+                    errors["conditions"] = f"{unknown} is not among the conditions. Choose one from the list."
+                else:
+                    fields |= {"conditions": tuple(value), "said": ()}
             elif key == "count":
                 if isinstance(value, int) and 1 <= value <= MOST_IMAGES:
                     fields["count"] = value
@@ -181,7 +233,7 @@ class DrawingPresenter:
             elif key == "locked":
                 fields["locked"] = bool(value)
             else:
-                wanted = self._state.nearest_ema(value) if key == "ema" and value is not None else value
+                wanted = self._state.nearest_ema(value) if key == "ema" and isinstance(value, int | float) else value
                 tried = sampling | {key: wanted}
                 if key in ("grid", "steps"):
                     tried["levels"] = ()  # the model's own list of levels was for others
@@ -195,6 +247,30 @@ class DrawingPresenter:
                     sampling = tried
         self._show(sampling=Sampling(**sampling), errors=tuple(errors.items()), **fields)
         if settings.keys() - {"locked"} and not errors:
+            self._draw()
+
+    def say(self, key: str, value: str) -> None:
+        """Takes what is said in a field of the condition, of every image, and draws at once.
+
+        Empty is not said; where nothing is, the conditions are each in turn. What cannot be used is an error at
+        `condition.key`, and what was said before stays. A key that the model does not ask for is passed over.
+        """
+        asked = next((each for each in self._state.fields if each.key == key), None)
+        if asked is None:
+            return
+        errors, said = dict(self._state.errors), dict(self._state.said)
+        errors.pop(f"{CONDITION}{key}", None)
+        try:
+            said[key] = read_said(asked, value)
+        except RequestError as error:
+            errors[f"{CONDITION}{key}"] = f"{error.fix}."
+        condition = condition_of(self._state.fields, said)
+        self._show(
+            said=tuple((known, text) for known, text in said.items() if text),
+            conditions=(condition,) if condition else (),
+            errors=tuple(errors.items()),
+        )
+        if not errors:
             self._draw()
 
     def draw(self) -> None:
@@ -213,9 +289,16 @@ class DrawingPresenter:
         self.set(seed=secrets.randbelow(1_000_000))
 
     def cancel(self) -> None:
-        """Ends the draw that runs."""
+        """Ends the draw that runs. What it has shown so far stays."""
         self._post(CancelDraw(self._ticket))
-        self._show(drawing=False)
+        self._leave_unfinished()
+
+    def draw_or_stop(self) -> None:
+        """What the main button does: ends a draw that takes long, or draws."""
+        if self._state.stoppable:
+            self.cancel()
+        else:
+            self.draw()
 
     def select(self, image: int) -> None:
         """Chooses an image of the grid; the film strip shows it."""
@@ -230,6 +313,11 @@ class DrawingPresenter:
         last = len(drawn.sigmas) - 1
         step = -1 if step < 0 or step >= last else step
         self._show(film_at=step, images=drawn.images if step < 0 else drawn.film_x0[step], frame=self._state.frame + 1)
+
+    def runs_folder(self) -> Path:
+        """Where a person begins to look for a run."""
+        home = runs_home()
+        return home if home.is_dir() else Path.home()
 
     def suggested_path(self) -> Path:
         """Where a picture would be saved unless the person says otherwise; a name that is free."""
@@ -287,16 +375,19 @@ class DrawingPresenter:
     def on_event(self, event: Event) -> None:
         """Takes what concerns this pane; drops answers to anything but the newest question."""
         match event:
-            case Preview() if event.ticket == self._ticket:
+            case Preview() if event.ticket == self._ticket and self._state.drawing:
+                self._is_partial = True
                 self._show(
                     images=event.images, frame=self._state.frame + 1, sigma=event.sigma, step=event.step, film_at=-1
                 )
             case Drawn() if event.ticket == self._ticket and event.images is not None:
+                self._is_partial = False
                 self._show(
                     drawn=event,
                     images=event.images,
                     frame=self._state.frame + 1,
                     drawing=False,
+                    stoppable=False,
                     sigma=0.0,
                     film_at=-1,
                     selected=min(self._state.selected, len(event.images) - 1),
@@ -306,10 +397,10 @@ class DrawingPresenter:
                 self._show(measured=event)
             case ModelOpened() if event.ticket == self._open_ticket:
                 sampling = Sampling(**event.sampling) if event.sampling else Sampling()
-                self._show(facts=event, sampling=sampling, conditions=(), errors=(), problem="")
+                self._show(facts=event, sampling=sampling, conditions=(), said=(), errors=(), problem="")
                 self._draw()
             case Failed() if event.ticket in (self._ticket, self._open_ticket) and event.about in ("Draw", "OpenModel"):
-                self._show(problem=event.line, drawing=False)
+                self._leave_unfinished(problem=event.line)
             case Catalogue():
                 self._show(models=_choices(event.models, live=any(ref == LIVE for ref, _ in self._state.models)))
             case PhaseChanged():
@@ -334,6 +425,23 @@ class DrawingPresenter:
         self._ticket = self._next_ticket()
         self._show(drawing=True, problem="", saved="", step=0, measured=None)
         self._post(Draw(self._ticket, state.model, state.conditions, state.count, state.sampling))
+        self._offer_to_stop(self._ticket)
+
+    def _offer_to_stop(self, ticket: int) -> None:
+        """Once this draw has taken long, unless another has taken its place."""
+
+        def offer() -> None:
+            if ticket == self._ticket and self._state.drawing:
+                self._show(stoppable=True)
+
+        self._ui.call_later(STOP_AFTER, offer)
+
+    def _leave_unfinished(self, **changes: Any) -> None:
+        """The draw has ended before its end: where pictures from its way are shown, they are no finished draw."""
+        images = self._state.images
+        if self._is_partial and images is not None:
+            changes |= {"drawn": None, "selected": min(self._state.selected, len(images) - 1)}
+        self._show(drawing=False, stoppable=False, **changes)
 
     def _show(self, **changes: Any) -> None:
         before, self._state = self._state, replace(self._state, **changes)

@@ -101,7 +101,8 @@ def _scalar(field: FormField, text: str) -> Any:
         value = int(number) if number is not None and number.is_integer() and field.kind != "number" else number
     if value is None or (field.kind == "integer" and not isinstance(value, int)):
         noun = {"integer": "a whole number", "number": "a number", "boolean": "yes or no"}.get(field.kind, "a value")
-        raise RecipeError(f"{text or 'nothing'} is not {noun}", field=field.key, fix=f"Write {noun}")
+        instead = f"; try {text_of(field.default)}" if text_of(field.default) else ""
+        raise RecipeError(f"{text or 'nothing'} is not {noun}", field=field.key, fix=f"Give {noun}{instead}")
     return value
 
 

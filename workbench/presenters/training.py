@@ -44,6 +44,7 @@ DATA_DELAY = 0.4
 CURVES_EVERY = 1.0
 """Seconds between two readings of a run's journal while it trains."""
 MOST_ROWS = 200
+NO_FOLDER = "Choose the folder that the images are in."
 
 
 class TrainingPresenter:
@@ -98,8 +99,9 @@ class TrainingPresenter:
         del self._past[:-100]
         texts = dict(self._state.texts) | {key: text}
         self._judge(texts)
-        if key.startswith(("data.", "conditioning.scheme")):
+        if key.startswith(("data.", "conditioning.scheme", "conditioning.options.")):
             if key == "data.source":
+                self._show(data=None, data_ticket=0, data_problem="")
                 self._take_source_defaults(text)
             self._look_soon()
 
@@ -107,9 +109,14 @@ class TrainingPresenter:
         """Takes back the last edit of the form."""
         if not self._past:
             return
-        _, texts = self._past.pop()
+        recipe, texts = self._past.pop()
+        self._show(form=self._form_for(recipe))  # what was chosen then may be no choice now
         self._judge(dict(texts))
         self._look_soon()
+
+    def look_again(self) -> None:
+        """Reads the data once more: what was in its way may have been mended elsewhere."""
+        self._look()
 
     # --- verbs: the run ---------------------------------------------------------------------------
 
@@ -144,7 +151,11 @@ class TrainingPresenter:
         self._post(Pause(self._next_ticket()))
 
     def resume(self) -> None:
-        self._post(Resume(self._next_ticket()))
+        """Goes on after a pause, or after a stop from the last good state."""
+        if self._state.goes_on_from_disk:
+            self.continue_run(self._state.run)
+        else:
+            self._post(Resume(self._next_ticket()))
 
     def stop(self) -> None:
         self._post(Stop(self._next_ticket()))
@@ -188,6 +199,7 @@ class TrainingPresenter:
         self._show(
             problem="",
             finished=False,
+            unfinished=False,
             run=command.run,
             progress=None,
             preparing=None,
@@ -199,7 +211,11 @@ class TrainingPresenter:
         self._post(command)
 
     def _follow(self, event: PhaseChanged) -> None:
-        self._show(phase=event.phase, finished=event.finished, run=event.run or self._state.run)
+        run, ended = event.run or self._state.run, event.phase is Phase.IDLE
+        if ended and not Run(run).exists:
+            run = ""  # it ended before there was a folder
+        unfinished = ended and not event.finished and self._is_saved(run)
+        self._show(phase=event.phase, finished=event.finished, unfinished=unfinished, run=run)
         if event.run and self._reader is None and event.phase in (Phase.TRAINING, Phase.PAUSED):
             self._reader = CurveReader(Path(event.run))
             try:
@@ -211,8 +227,15 @@ class TrainingPresenter:
             self._read_curves()
             self._show(preparing=None)
 
+    def _is_saved(self, run: str) -> bool:
+        """Whether there is a state of the run to go on from."""
+        return bool(run) and (self._state.saved_step >= 0 or any(Run(run).checkpoints.glob("[0-9]*")))
+
     def _show_failure(self, event: Failed) -> None:
-        self._show(problem=event.line, preparing=None)
+        run = self._state.run
+        if event.about == "Train" and event.ticket == self._train_ticket and not Run(run).exists:
+            run = ""
+        self._show(problem=event.line, preparing=None, run=run)
         if event.field and event.field in dict(self._state.texts):
             errors = dict(self._state.errors) | {event.field: f"{event.fix or event.what}."}
             self._show(errors=tuple(errors.items()))
@@ -266,7 +289,7 @@ class TrainingPresenter:
             recipe=recipe,
             form=form,
             texts=texts,
-            errors=(),
+            errors=tuple(self._unnamed(recipe).items()),
             changed=self._differences(recipe),
             can_undo=bool(self._past),
         )
@@ -290,6 +313,8 @@ class TrainingPresenter:
                     continue
                 plugins, name = chosen[each.key]
                 names = tuple(plugin.name for plugin in plugins if not plugin.error) or (name,)
+                if each.key == "conditioning.scheme" and name not in names:
+                    names = (*names, name)  # several at once, as "label + text"
                 fields.append(replace(each, kind="choice", choices=names))
                 facts = next((plugin for plugin in plugins if plugin.name == name), None)
                 if facts is not None:
@@ -310,7 +335,7 @@ class TrainingPresenter:
             try:
                 values[key] = value_of(fields[key], text)
             except RecipeError as error:
-                errors[key] = f"{error.what}. {error.fix}."
+                errors[key] = f"{error.fix}."
         while values:
             try:
                 recipe = self._base.with_values(values)
@@ -327,7 +352,7 @@ class TrainingPresenter:
         self._show(
             recipe=recipe,
             texts=tuple(texts.items()),
-            errors=tuple(errors.items()),
+            errors=tuple((self._unnamed(recipe) | errors).items()),
             changed=self._differences(recipe) | frozenset(errors),
             can_undo=bool(self._past),
             problem="",
@@ -346,6 +371,11 @@ class TrainingPresenter:
             self._show(form=form)
             self._judge(kept | added)
 
+    def _unnamed(self, recipe: Recipe) -> dict[str, str]:
+        """The error at the folder's field, where the source needs one and none is named."""
+        facts = next((plugin for plugin in self._catalogue.datasets if plugin.name == recipe.data.source), None)
+        return {"data.path": NO_FOLDER} if facts and facts.needs_path and not recipe.data.path else {}
+
     def _differences(self, recipe: Recipe) -> frozenset[str]:
         defaults = {each.key: each.default for _, fields in self._state.form for each in fields}
         base = defaults | _flat(self._base)
@@ -354,14 +384,22 @@ class TrainingPresenter:
     def _look_soon(self) -> None:
         self._data_due += 1
         due = self._data_due
+        if self._unnamed(self._state.recipe):
+            self._show(data=None, data_ticket=0, data_problem="")
+            return
 
         def look() -> None:
-            if due == self._data_due and not self._state.errors and self._state.phase is not Phase.CLOSED:
-                ticket = self._next_ticket()
-                self._show(data_ticket=ticket)
-                self._post(ShowData(ticket, self._state.recipe))
+            if due == self._data_due:
+                self._look()
 
         self._ui.call_later(DATA_DELAY, look)
+
+    def _look(self) -> None:
+        is_clear = not any(key.startswith(("data.", "conditioning.")) for key, _ in self._state.errors)
+        if is_clear and self._state.phase is not Phase.CLOSED:
+            ticket = self._next_ticket()
+            self._show(data_ticket=ticket)
+            self._post(ShowData(ticket, self._state.recipe))
 
     def _show(self, **changes: Any) -> None:
         before, self._state = self._state, replace(self._state, **changes)

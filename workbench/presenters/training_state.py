@@ -32,6 +32,7 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "data.depth",
             "data.fit",
             "data.validation",
+            "data.most",
             "data.shift",
             "data.flip",
             "data.augment",
@@ -100,6 +101,8 @@ class TrainingState:
     phase: Phase = Phase.IDLE
     run: str = ""
     finished: bool = False
+    unfinished: bool = False
+    """Whether the run has ended before its planned end, with a state to go on from."""
     preparing: Preparing | None = None
     progress: Progress | None = None
     saved_step: int = -1
@@ -123,17 +126,38 @@ class TrainingState:
                     return "The worker has ended."
                 if phase is not Phase.IDLE:
                     return "Training is under way."
-                return "Mend the marked fields first." if self.errors else ""
+                if self.errors:
+                    return "Mend the marked fields first."
+                return "The data cannot be read. Mend it first." if self.data_problem else ""
             case "pause":
                 return "" if phase is Phase.TRAINING else "Nothing is training."
             case "resume":
-                return "" if phase is Phase.PAUSED else "Nothing is paused."
+                return "" if phase is Phase.PAUSED or self.goes_on_from_disk else "Nothing is paused."
             case "stop":
                 return "" if phase in (Phase.PREPARING, Phase.TRAINING, Phase.PAUSED) else "Nothing is training."
             case "draw":
                 return "" if phase in (Phase.TRAINING, Phase.PAUSED) else "Start training first."
             case _:
                 raise ValueError(verb)
+
+    @property
+    def goes_on_from_disk(self) -> bool:
+        """Whether `resume` continues the run that has been stopped."""
+        return self.phase is Phase.IDLE and self.unfinished
+
+    @property
+    def verbs(self) -> tuple[str, ...]:
+        """What is offered about the run, in order."""
+        if self.goes_on_from_disk:
+            return ("draw", "resume", "start")
+        if self.phase is Phase.PAUSED:
+            return ("draw", "resume", "stop")
+        return ("draw", "pause", "stop") if self.busy else ("draw", "pause", "stop", "start")
+
+    @property
+    def main_verb(self) -> str:
+        """Which of them is the first to choose."""
+        return "start" if self.why_not("resume") else "resume"
 
     @property
     def subject(self) -> str:
@@ -144,7 +168,8 @@ class TrainingState:
     def subject_facts(self) -> str:
         """Where it is, in words."""
         if self.preparing is not None and self.phase is Phase.PREPARING:
-            return f"{self.preparing.what.lower()} {self.preparing.done:,} of {self.preparing.total:,}"
+            what, done, total = self.preparing.what.lower(), self.preparing.done, self.preparing.total
+            return f"{what} {done:,} of {total:,}" if total else what
         if self.progress is None:
             return ""
         facts = f"step {self.progress.step:,} of {self.progress.steps:,}"
@@ -173,10 +198,15 @@ class TrainingState:
         return f"{self.data.training:,} to train, {self.data.held_out:,} held out, {aside} set aside"
 
     @property
-    def seeds_line(self) -> str:
-        """What the table of seeds shows, and how to walk it."""
+    def seeds_facts(self) -> str:
+        """What the table of seeds shows."""
         every = self.recipe.training.preview_every
-        return f"EMA {self.recipe.training.emas[0]:.2f} · every {every:,} steps · ← → step, ↑ ↓ image"
+        return f"EMA {self.recipe.training.emas[0]:.2f} · every {every:,} steps"
+
+    @property
+    def seeds_line(self) -> str:
+        """The same, and how to walk it."""
+        return f"{self.seeds_facts} · ← → step, ↑ ↓ image"
 
     @property
     def figures(self) -> tuple[tuple[str, str], ...]:
