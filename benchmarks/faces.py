@@ -287,7 +287,7 @@ def preview_alone(quick: bool) -> dict[str, Any]:  # noqa: FBT001
     from imagen_workbench.core.events import Preview
 
     app, bench, window = open_window()
-    grid, slider = window.draw_page.grid, window.draw_page.guidance.slider
+    grid, slider = window.draw_page.grid, window.draw_page.settings["guidance"].slider
     arrived: dict[int, int] = {}
 
     class Watch(QObject):

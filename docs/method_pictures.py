@@ -115,7 +115,7 @@ def denoising_png(material: Material) -> bytes:
     noise = torch.randn(x0.shape[1:], generator=generator(SEED, "noise"))
     x = x0 + level[:, None, None, None] * noise
     weights = model.drawing_weights()
-    without = weights.denoiser.encode(np.zeros(len(sigmas), np.int64), model.device).without()
+    without = weights.denoiser.encoder(torch.zeros(len(sigmas), dtype=torch.int64, device=model.device)).without()
     spread = model.recipe.model.sigma_data
     seen = x * (spread / torch.hypot(level, torch.tensor(spread)))[:, None, None, None]
     guess = weights.denoiser(x.to(model.device), level.to(model.device), without)
