@@ -14,7 +14,7 @@ from .data.loading import Loaders
 from .data.opening import Opened
 from .data.rows import WORDS, Aside, with_condition
 from .errors import DataError
-from .extensions import chosen_schemes, fenced, make_scheme, make_source, scheme_plugins, source_plugin
+from .extensions import fenced, make_scheme, make_source, scheme_plugins, source_plugin
 from .generators import finish, retold
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def reading(recipe: Recipe, *, check: bool = True) -> Generator[Reading, None, t
     ours = all(each.is_ours for each in others)
     with Loaders(recipe, available_cores(), *_blamed(source, *others)) as loaders:
         opened, here = yield from _opened(recipe, source, loaders)
-        check_needs(recipe, opened.facts)
+        _check_needs(recipe, others, opened.facts)
         scheme = make_scheme(recipe, opened.facts)
         if here is not None and ours:
             rows = functools.partial(rows_of, here, opened.length, recipe.data, scheme)
@@ -52,7 +52,7 @@ def reading(recipe: Recipe, *, check: bool = True) -> Generator[Reading, None, t
             in_words = ours and all(WORDS.issuperset(each.loaded.reads) for each in others)
             rows = functools.partial(_rows, loaders, opened, scheme if in_words else None)
         dataset = yield from kept(opened, scheme, recipe.data, rows, check=check)
-    pictures = _pictures(dataset) if any(kind.takes_pictures for kind in chosen_schemes(recipe).values()) else ()
+    pictures = _pictures(dataset) if any(each.loaded.takes_pictures for each in others) else ()
     if dataset.captions or pictures:
         scheme = make_scheme(recipe, replace(opened.facts, captions=dataset.captions, pictures=pictures))
     return dataset, scheme
@@ -103,13 +103,13 @@ def _pictures(dataset: Dataset) -> tuple[str, ...]:
     return tuple(base64.b64encode(png_bytes(pixels)).decode() for pixels in dataset.pixels[which])
 
 
-def check_needs(recipe: Recipe, facts: Facts) -> None:
-    """Raises DataError where the recipe's scheme needs fields that the data has not."""
-    for name, scheme in chosen_schemes(recipe).items():
-        lacking = [field for field in scheme.needs if field not in facts.fields]
+def _check_needs(recipe: Recipe, schemes: list[Plugin[type[ConditioningScheme]]], facts: Facts) -> None:
+    """Raises DataError where one of the recipe's schemes needs fields that the data has not."""
+    for plugin in schemes:
+        lacking = [field for field in plugin.loaded.needs if field not in facts.fields]
         if lacking:
             raise DataError(
-                f"{name} needs {', '.join(lacking)}, which {recipe.data.source} has not",
+                f"{plugin.name} needs {', '.join(lacking)}, which {recipe.data.source} has not",
                 field="conditioning.scheme",
                 fix="Choose another scheme, or other data",
             )

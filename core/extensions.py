@@ -118,14 +118,18 @@ def make_scheme(recipe: Recipe, facts: Facts) -> ConditioningScheme:
     """
     from .conditioning import Together
 
-    names, options = scheme_names(recipe), recipe.conditioning.options
-    if len(names) == 1:
-        return _scheme(names[0], options, "conditioning.options", facts)
+    plugins, options = scheme_plugins(recipe), recipe.conditioning.options
+    if len(plugins) == 1:
+        return _scheme(plugins[0], options, "conditioning.options", facts)
+    names = [plugin.name for plugin in plugins]
     for key in options:
         if key not in names:
             fix = f"Each scheme has a table of its own: {', '.join(names)}"
             raise RecipeError("unknown key", field=f"conditioning.options.{key}", fix=fix)
-    parts = [_scheme(name, options.get(name, {}), f"conditioning.options.{name}", facts) for name in names]
+    parts = [
+        _scheme(plugin, options.get(plugin.name, {}), f"conditioning.options.{plugin.name}", facts)
+        for plugin in plugins
+    ]
     keyed = {part.key or name: part for name, part in zip(names, parts, strict=True)}
     if len(keyed) < len(parts):
         raise RecipeError("two schemes have the same key", field="conditioning.scheme", fix="Keep one of them")
@@ -137,19 +141,13 @@ def scheme_names(recipe: Recipe) -> list[str]:
     return [name.strip() for name in recipe.conditioning.scheme.split("+")]
 
 
-def chosen_schemes(recipe: Recipe) -> dict[str, type[ConditioningScheme]]:
-    """The recipe's schemes by name. Raises RecipeError or PluginError where there is no such, or it is broken."""
-    return {plugin.name: plugin.loaded for plugin in scheme_plugins(recipe)}
-
-
 def scheme_plugins(recipe: Recipe) -> list[Plugin[type[ConditioningScheme]]]:
     """Raises RecipeError where there is no such scheme."""
     found = schemes()
     return [_chosen(found, "conditioning.scheme", name) for name in scheme_names(recipe)]
 
 
-def _scheme(name: str, values: Any, field: str, facts: Facts) -> ConditioningScheme:
-    plugin = _chosen(schemes(), "conditioning.scheme", name)
+def _scheme(plugin: Plugin[type[ConditioningScheme]], values: Any, field: str, facts: Facts) -> ConditioningScheme:
     kind = plugin.loaded
     options = _options(kind.Options, values, field)
     return fenced(plugin, lambda: kind(options, facts))

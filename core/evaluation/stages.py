@@ -94,7 +94,7 @@ def _stage(cascade: Cascade, at: int, data: Dataset, held_out: np.ndarray) -> Ge
     if data.classes:
         labelled = data.train[data.labels[data.train] >= 0]
         classifier = yield from classifier_of(data, labelled, model.device)
-    small = _small(real, model.recipe.data.size, cascade, at)
+    small = _small(real, cascade.opened[at - 1].size)
     from_true = yield from _drawn(cascade, at, texts, small, f"{name}, fed with real images")
     before = yield from _before(cascade, at, texts, len(held_out))
     from_drawn = yield from _drawn(cascade, at, texts, before, f"{name}, fed by the stages before")
@@ -112,11 +112,10 @@ def _text(data: Dataset, index: int) -> str:
     return data.classes[label] if label >= 0 else ""
 
 
-def _small(real: np.ndarray, size: tuple[int, int], cascade: Cascade, at: int) -> np.ndarray:
-    """Real images as the stage before would have to draw them."""
-    height, width = cascade.stage(at - 1).recipe.data.size
-    cascade.stage(at)
-    return F.interpolate(torch.from_numpy(real), (min(height, size[0]), min(width, size[1])), mode="area").numpy()
+def _small(real: np.ndarray, before: tuple[int, int]) -> np.ndarray:
+    """Real images as the stage before, whose size is (height, width), would have to draw them."""
+    height, width = real.shape[2:]
+    return F.interpolate(torch.from_numpy(real), (min(before[0], height), min(before[1], width)), mode="area").numpy()
 
 
 def _before(cascade: Cascade, at: int, texts: list[str], count: int) -> Generator[Turn, None, np.ndarray]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..conditioning import Together, keyed_text, keyed_texts
 from ..drawing import draw
-from ..errors import ModelError, RequestError
+from ..errors import ModelError
 from ..recipe import Recipe, Sampling
 from .drawer import Drawer
 
@@ -27,6 +27,15 @@ if TYPE_CHECKING:
     from .model import Model
 
 
+@dataclass(frozen=True)
+class OpenedStage:
+    """What is known of a stage's model once it has been open. weights: their number; size: (height, width)."""
+
+    weights: int
+    size: tuple[int, int]
+    identity: dict[str, Any]
+
+
 @dataclass
 class Cascade(Drawer):
     """Saharia et al. 2022, Sec. 2.4. Only one stage's model is held at a time.
@@ -42,7 +51,7 @@ class Cascade(Drawer):
     device: torch.device
     asked_of: ConditioningScheme
     base: ModelOpened
-    weights: int
+    opened: tuple[OpenedStage, ...]
     opener: Callable[[str], Model]
     picture: dict[str, Any] = field(default_factory=dict)
     _held: tuple[int, Model] | None = None
@@ -61,30 +70,35 @@ class Cascade(Drawer):
             beside = path.parent / reference
             return opener(str(beside) if beside.exists() else reference)
 
-        weights = 0
-        models: list[Model] = []
+        found: list[OpenedStage] = []
+        first = last = opened(recipe.stages[0].model)
         for stage in recipe.stages:
-            model = opened(stage.model)
-            weights += sum(parameter.numel() for parameter in model.module.parameters())
-            if models and model.scheme.picture_key() is None:
+            last = first if not found else opened(stage.model)
+            if found and last.scheme.picture_key() is None:
                 raise ModelError(
                     "takes no picture, so it cannot follow another stage",
                     field=f"stages.{stage.name}",
                     file=path,
                     fix="Train it with the scheme low-resolution",
                 )
-            if models and model.recipe.data.channels != models[0].recipe.data.channels:
+            if last.recipe.data.channels != first.recipe.data.channels:
                 raise ModelError(
-                    f"has {model.recipe.data.channels} channels where the first stage has "
-                    f"{models[0].recipe.data.channels}",
+                    f"has {last.recipe.data.channels} channels where the first stage has {first.recipe.data.channels}",
                     field=f"stages.{stage.name}",
                     file=path,
                 )
-            models = [models[0] if models else model, model]
-        first, last = models
+            found.append(OpenedStage(last.facts().weights, last.recipe.data.size, last.identity()))
         whole = last.recipe.model_copy(update={"sampling": first.recipe.sampling, "name": recipe.name})
         made = cls(
-            str(path), recipe.name, recipe.stages, whole, first.device, first.scheme, first.facts(), weights, opened
+            str(path),
+            recipe.name,
+            recipe.stages,
+            whole,
+            first.device,
+            first.scheme,
+            first.facts(),
+            tuple(found),
+            opened,
         )
         made._held = (0, first)
         return made
@@ -106,13 +120,14 @@ class Cascade(Drawer):
             ticket=ticket,
             model=self.reference,
             name=self.name,
-            weights=self.weights,
+            weights=sum(stage.weights for stage in self.opened),
             hash=self.identity()["hash"],
             size=self.recipe.data.size,
         )
 
     def identity(self, ema: float | None = None) -> dict[str, Any]:
-        return self._identity([self.stage(at).identity(None if at else ema) for at in range(len(self.stages))])
+        first = self.opened[0].identity if ema is None else self.stage(0).identity(ema)
+        return self._identity([first, *(stage.identity for stage in self.opened[1:])])
 
     def _identity(self, stages: list[dict[str, Any]]) -> dict[str, Any]:
         """One hash over those of the stages, in their order."""
@@ -163,12 +178,9 @@ def _passed_on(text: str, asked: ConditioningScheme, scheme: ConditioningScheme,
     """A first stage's condition as a later one reads it, with the noise of its picture."""
     if not isinstance(scheme, Together):
         return f"noise={noise:g}"
-    key = scheme.picture_key()
     said: dict[str, str] = {}
     if " AND " not in text:
         known = tuple(asked.parts) if isinstance(asked, Together) else (asked.key,)
         if all(known):
             said = {name: value for name, value in keyed_texts(text, known).items() if name in scheme.parts}
-    if key is None:
-        raise RequestError("takes no picture")
-    return keyed_text({**said, f"{key}.noise": f"{noise:g}"})
+    return keyed_text({**said, f"{scheme.picture_key()}.noise": f"{noise:g}"})

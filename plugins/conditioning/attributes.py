@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from imagen_workbench.core import Condition, ConditionField, ConditioningScheme, DataError, RequestError, keyed_texts
 
+from .octaves import WIDTH, octaves
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 UNSAID = 0.1
 """Share of training images that go without one attribute."""
-NUMBERS = 9
+NUMBERS = 1 + WIDTH
 """How many features a number is told by."""
 
 
@@ -157,5 +159,4 @@ class AttributeEncoder(nn.Module):
 
 def waves(share: Tensor) -> Tensor:
     """[b] in [0, 1] → [b NUMBERS]: itself, and sine and cosine of half a turn, one, two and four."""
-    turns = share[:, None] * torch.pi * 2.0 ** torch.arange(4, device=share.device, dtype=share.dtype)
-    return torch.cat([2 * share[:, None] - 1, turns.sin(), turns.cos()], 1)
+    return torch.cat([2 * share[:, None] - 1, octaves(share)], 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
@@ -19,17 +18,18 @@ from imagen_workbench.core import (
     DataError,
     RequestError,
     keyed_texts,
-    picture_array,
 )
+
+from .octaves import WIDTH, octaves
+from .pictures import FIRST, carried, examples_in_turn, read_picture
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from imagen_workbench.core import Example, Facts, Tensors
 
-LEVELS = 9
+LEVELS = 1 + WIDTH
 """How many numbers tell the network of the picture's noise."""
-EXAMPLE = "example "
 
 
 class LowResolutionOptions(BaseModel):
@@ -86,7 +86,7 @@ class LowResolution(ConditioningScheme):
     @property
     def form(self) -> tuple[ConditionField, ...]:
         return (
-            ConditionField("low", "Picture", "image", "What is to be drawn larger.", default=f"{EXAMPLE}1"),
+            ConditionField("low", "Picture", "image", "What is to be drawn larger.", default=FIRST),
             ConditionField(
                 "noise", "Noise", "number", "More lets it change more.", high=self.options.noise, default="0"
             ),
@@ -130,25 +130,17 @@ class LowResolution(ConditioningScheme):
         return LowResolutionEncoder(self.facts.size)
 
     def in_turn(self, count: int) -> list[str]:
-        known = max(1, len(self.facts.pictures))
-        return [f"{EXAMPLE}{1 + k % known}" for k in range(count)]
+        return examples_in_turn(self.facts, count)
 
     def _layout(self) -> np.dtype[Any]:
         return np.dtype([("image", np.float32, (self.facts.channels, *self.small)), ("level", np.float32)])
 
     def _picture(self, text: str) -> np.ndarray:
-        number = text.removeprefix(EXAMPLE)
-        if text.startswith(EXAMPLE) and number.isdecimal():
-            if not 1 <= int(number) <= len(self.facts.pictures):
-                raise RequestError(f"there is no {text}", fix=f"The model carries {len(self.facts.pictures)}")
-            whole = self.facts.picture(int(number) - 1)
+        whole = carried(text, self.facts)
+        if whole is not None:
             return F.interpolate(torch.from_numpy(whole[None]), self.small, mode="area")[0].numpy()
-        if not text:
-            raise RequestError("no picture is named", field="low", fix="Name a file, or write example 1")
-        try:
-            return picture_array(Path(text).expanduser(), self.small, self.facts.channels)
-        except DataError as error:
-            raise RequestError(error.what, file=text, fix="Name a picture that is to be drawn larger") from error
+        fix = "Name a picture that is to be drawn larger"
+        return read_picture(text, self.small, self.facts.channels, field="low", fix=fix)
 
     def _level(self, text: str) -> float:
         try:
@@ -179,6 +171,5 @@ class LowResolutionEncoder(nn.Module):
     def forward(self, prepared: dict[str, Tensor]) -> Condition:
         image = F.interpolate(prepared["image"], self._size, mode="bicubic", align_corners=False)
         level = prepared["level"]
-        turns = level[:, None] * torch.pi * 2.0 ** torch.arange(4, device=level.device, dtype=level.dtype)
-        vector = torch.cat([torch.ones_like(level)[:, None], turns.sin(), turns.cos()], 1)
+        vector = torch.cat([torch.ones_like(level)[:, None], octaves(level)], 1)
         return Condition(vector, image=image)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -14,16 +13,17 @@ from imagen_workbench.core import (
     Condition,
     ConditionField,
     ConditioningScheme,
-    DataError,
     RequestError,
     keyed_texts,
-    picture_array,
 )
+
+from .pictures import FIRST, carried, examples_in_turn, read_picture
 
 if TYPE_CHECKING:
     from imagen_workbench.core import Example, Tensors
 
-EXAMPLE = "example "
+MIDDLE = "0.25,0.25,0.75,0.75"
+"""The hole that is taken unless another is said."""
 
 
 class MaskOptions(BaseModel):
@@ -58,10 +58,10 @@ class Mask(ConditioningScheme):
     @property
     def form(self) -> tuple[ConditionField, ...]:
         return (
-            ConditionField("known", "Picture", "image", "What is kept around the hole.", default=f"{EXAMPLE}1"),
+            ConditionField("known", "Picture", "image", "What is kept around the hole.", default=FIRST),
             ConditionField(
                 "hole", "Hole", "text", "Left, top, right, bottom from 0 to 1, or a picture that is white in it.",
-                default="0.25,0.25,0.75,0.75",
+                default=MIDDLE,
             ),
         )  # fmt: skip
 
@@ -71,7 +71,7 @@ class Mask(ConditioningScheme):
     def parse(self, text: str) -> np.ndarray:
         """[c+1 h w] float32: the picture with zeros in the hole, and 1 in the hole, 0 outside."""
         given = keyed_texts(text, ("known", "hole"))
-        hole = self._hole(given.get("hole", "0.25,0.25,0.75,0.75"))
+        hole = self._hole(given.get("hole", MIDDLE))
         return np.concatenate([self._picture(given.get("known", "")) * (1 - hole), hole[None]])
 
     def nothing(self) -> np.ndarray:
@@ -91,16 +91,11 @@ class Mask(ConditioningScheme):
         return MaskEncoder()
 
     def in_turn(self, count: int) -> list[str]:
-        known = max(1, len(self.facts.pictures))
-        return [f"known={EXAMPLE}{1 + k % known};hole=0.25,0.25,0.75,0.75" for k in range(count)]
+        return [f"known={example};hole={MIDDLE}" for example in examples_in_turn(self.facts, count)]
 
     def _picture(self, text: str) -> np.ndarray:
-        number = text.removeprefix(EXAMPLE)
-        if text.startswith(EXAMPLE) and number.isdecimal():
-            if not 1 <= int(number) <= len(self.facts.pictures):
-                raise RequestError(f"there is no {text}", fix=f"The model carries {len(self.facts.pictures)}")
-            return self.facts.picture(int(number) - 1)
-        return self._read(text, self.facts.channels)
+        whole = carried(text, self.facts)
+        return self._read(text, self.facts.channels) if whole is None else whole
 
     def _hole(self, text: str) -> np.ndarray:
         """[h w] float32, 1 where it is to be filled in."""
@@ -115,12 +110,7 @@ class Mask(ConditioningScheme):
         return _box(box[0], box[1], box[2], box[3], height, width)[0, 0].numpy()
 
     def _read(self, text: str, channels: int) -> np.ndarray:
-        if not text:
-            raise RequestError("no picture is named", field="known", fix="Name a file, or write example 1")
-        try:
-            return picture_array(Path(text).expanduser(), self.facts.size, channels)
-        except DataError as error:
-            raise RequestError(error.what, file=text, fix="Name a picture") from error
+        return read_picture(text, self.facts.size, channels, field="known", fix="Name a picture")
 
 
 def _box(left: Tensor, top: Tensor, right: Tensor, bottom: Tensor, height: int, width: int) -> Tensor:
