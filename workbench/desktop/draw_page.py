@@ -10,7 +10,7 @@ from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QMenu, QVBoxLayout, QWid
 
 from ..presenters.condition_form import EACH
 from ..presenters.draw_form import FIELDS, GUIDANCE, MORE, PATH, START, WEIGHTS, DrawControl
-from ..presenters.drawing import MOST_CHIPS, DrawingPresenter, DrawingState
+from ..presenters.drawing_state import MOST_CHIPS, DrawingState
 from . import theme
 from .canvas import ImageGrid
 from .chips import Chips
@@ -23,6 +23,7 @@ from .rail import StatusBar, TopBar
 from .surfaces import Column, Group, Surface
 
 if TYPE_CHECKING:
+    from ..presenters.drawing import DrawingPresenter
     from ..presenters.status import Status
 
 FIRST = "The first pictures will be here in a moment."

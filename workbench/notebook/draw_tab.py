@@ -10,7 +10,8 @@ import numpy as np
 from ...core.errors import RecipeError
 from ..presenters.condition_form import CONDITION, EACH, UNSAID, empty_text, help_of
 from ..presenters.draw_form import CONTROLS, FIELDS, GUIDANCE, MORE, PATH, START, WEIGHTS, DrawControl
-from ..presenters.drawing import MOST_CHIPS, MOST_IMAGES, DrawingPresenter, DrawingState
+from ..presenters.drawing import MOST_IMAGES, DrawingPresenter
+from ..presenters.drawing_state import MOST_CHIPS, DrawingState
 from ..presenters.forms import FormField, text_of, value_of
 from .canvas import FilmStrip, ImageCanvas
 from .form import Form, Row
