@@ -151,7 +151,7 @@ class ConditionField:
 
 @dataclass(frozen=True)
 class ModelOpened(Kept):
-    """model: the reference that was asked."""
+    """model: the reference that was asked; choices: what can be asked of it, empty where it is free text."""
 
     model: str = ""
     name: str = ""
@@ -162,6 +162,7 @@ class ModelOpened(Kept):
     hash: str = ""
     size: tuple[int, int] = (0, 0)
     channels: int = 0
+    choices: tuple[str, ...] = ()
     conditional: bool = False
     emas: tuple[float, ...] = ()
     """EMA lengths that it carries; 0 is the raw weights."""

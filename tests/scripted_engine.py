@@ -83,10 +83,11 @@ class ScriptedEngine:
             raise ModelError("no such model", file="missing", fix="Choose another")
         else:
             form = FORMS.get(command.model, (CLASS,))
+            choices = CLASSES if form == (CLASS,) else ()
             self.emit(
                 ModelOpened(
                     command.ticket, command.model, "digits" if command.model != LIVE else "run at 3", 1_100_000,
-                    "2026-11-24", 12_000, "abc", SIZE, 1, True, (0.0, 0.1), 0.1, form=form,
+                    "2026-11-24", 12_000, "abc", SIZE, 1, choices, True, (0.0, 0.1), 0.1, form=form,
                 )
             )  # fmt: skip
 

@@ -106,6 +106,7 @@ class Model(Drawer):
             self.drawing_weights().hash,
             self.recipe.data.size,
             self.recipe.data.channels,
+            self.scheme.choices,
             self.scheme.is_conditional,
             tuple(sorted(self.weights)),
             self.chosen_ema(self.recipe.sampling.ema if self.kept else self.stored_ema(self.recipe.sampling.ema)),
