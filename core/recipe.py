@@ -120,6 +120,11 @@ class Network(Section):
     stem: Literal[1, 2, 4, 8] = setting(
         2, "Patch", "Pixels folded into channels before the first level; larger is faster and coarser.", unit="px"
     )
+    coordinates: bool = setting(
+        default=False,
+        label="Coordinates",
+        help="The U-Net is told where in the image it is: for pictures in which places mean something.",
+    )
     depth: int = setting(8, "Depth", "Blocks of a transformer.", unit="blocks", ge=1, le=64)
     prediction: Literal["F", "eps", "v", "x0", "velocity"] = setting(
         "F", "Prediction", "What the network gives: EDM's F, the noise, v, the clean image, or the flow's velocity."

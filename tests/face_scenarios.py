@@ -661,6 +661,7 @@ class FaceScenarios:
         "model.multipliers": ("1, 3", (1, 3)),
         "model.blocks": ("2, 2", (2, 2)),
         "model.attention": ("0, 1", (0, 1)),
+        "model.coordinates": ("yes", True),
         "model.dropout": ("0.25", 0.25),
         "model.sigma_data": ("0.75", 0.75),
         "training.steps": ("77", 77),
@@ -682,8 +683,8 @@ class FaceScenarios:
         "sampling.guidance": ("2.5", 2.5),
     }
     CHOICES: ClassVar = {
-        "data.depth", "data.fit", "data.flip", "conditioning.scheme", "model.network", "model.stem", "model.prediction",
-        "model.schedule", "training.optimizer", "training.noise", "training.weighting", "training.device",
+        "data.depth", "data.fit", "data.flip", "conditioning.scheme", "model.network", "model.stem", "model.coordinates",
+        "model.prediction", "model.schedule", "training.optimizer", "training.noise", "training.weighting", "training.device",
         "training.precision", "sampling.sampler",
     }  # fmt: skip
 

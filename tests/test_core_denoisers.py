@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from imagen_workbench.core.data.source import Facts
 from imagen_workbench.core.denoisers.attention import Attention, Text, attend
 from imagen_workbench.core.denoisers.conditioned import Inputs
-from imagen_workbench.core.denoisers.layers import initialise, pad_to_multiple
+from imagen_workbench.core.denoisers.layers import initialise, pad_to_multiple, with_coordinates
 from imagen_workbench.core.denoisers.model import DenoisingModel, build_model, make_network
 from imagen_workbench.core.denoisers.transformer import PatchTransformer, positions
 from imagen_workbench.core.denoisers.unet import UNet
@@ -77,6 +77,13 @@ class TestFlatUNet(NetworkContract):
 
     def make_network(self, inputs: Inputs) -> UNet:
         return UNet(inputs, Network(width=8, multipliers=(1,), blocks=(2,), attention=(0,), stem=1))
+
+
+class TestPlacedUNet(NetworkContract):
+    """Told where in the image it is."""
+
+    def make_network(self, inputs: Inputs) -> UNet:
+        return UNet(inputs, Network.model_validate(SMALL["unet"] | {"coordinates": True}))
 
 
 class TestTransformer(NetworkContract):
@@ -221,6 +228,29 @@ def test_no_two_places_look_alike() -> None:
 def test_a_larger_image_continues_a_smaller_one_on_all_sides() -> None:
     small, large = positions(3, 5, 32).unflatten(0, (3, 5)), positions(7, 9, 32).unflatten(0, (7, 9))
     assert torch.equal(large[2:5, 2:7], small)
+
+
+def test_coordinates_run_from_edge_to_edge() -> None:
+    x = normal(2, 3, 3, 5)
+    placed = with_coordinates(x)
+    assert torch.equal(placed[:, :3], x)
+    assert torch.equal(placed[1, 3], torch.tensor([-1.0, 0.0, 1.0])[:, None].expand(3, 5))
+    assert torch.equal(placed[1, 4], torch.tensor([-1.0, -0.5, 0.0, 0.5, 1.0]).expand(3, 5))
+
+
+def test_a_unet_with_coordinates_tells_the_middle_of_a_flat_image_from_another_place() -> None:
+    """Without, what lies further from the edges than the network sees is all alike."""
+    flat, noise = torch.zeros(1, 1, 48, 48), torch.zeros(1)
+    middle = (slice(20, 28), slice(20, 28))
+    for coordinates in (False, True):
+        settings = Network(width=8, multipliers=(1,), blocks=(1,), attention=(), stem=1, coordinates=coordinates)
+        network = UNet(Inputs(1), settings).eval()
+        initialise(network, generator(0, "weights"))
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.add_(0.1 * normal(*parameter.shape))
+            seen = network(flat, noise, None)[0, 0][middle]
+        assert (seen.std() > 1e-3) == coordinates
 
 
 def test_padding_repeats_the_edge_and_leaves_the_rest() -> None:

@@ -219,3 +219,14 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     if bottom == 0 and right == 0:
         return x
     return F.pad(x, (0, right, 0, bottom), mode="replicate")
+
+
+def with_coordinates(x: Tensor) -> Tensor:
+    """Two more channels: how far down and how far right each place is, from -1 to 1 (Liu et al. 2018, arXiv 1807.03247).
+
+    x: [b c h w] -> [b c+2 h w].
+    """
+    b, _, h, w = x.shape
+    down = torch.linspace(-1.0, 1.0, h, dtype=x.dtype, device=x.device)[:, None].expand(b, 1, h, w)
+    right = torch.linspace(-1.0, 1.0, w, dtype=x.dtype, device=x.device).expand(b, 1, h, w)
+    return torch.cat([x, down, right], dim=1)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from .attention import ImageAttention, Text, shared_evenly
 from .conditioned import ConditionedNetwork, Inputs, check_width
-from .layers import Conv2d, Downsample, GroupNorm, Linear, ResidualBlock, Upsample, pad_to_multiple
+from .layers import Conv2d, Downsample, GroupNorm, Linear, ResidualBlock, Upsample, pad_to_multiple, with_coordinates
 
 if TYPE_CHECKING:
     from ..conditioning import Condition
@@ -63,7 +63,8 @@ class UNet(ConditionedNetwork):
         self.stem_factor = settings.stem
         self.multiple = self.stem_factor * 2 ** (levels - 1)
         area = self.stem_factor**2
-        self.stem = Conv2d((inputs.channels + inputs.image) * area, widths[0])
+        self.coordinates = settings.coordinates
+        self.stem = Conv2d((inputs.channels + inputs.image) * area + 2 * settings.coordinates, widths[0])
 
         def level(c_in: int, i: int) -> Level:
             return Level(
@@ -87,7 +88,8 @@ class UNet(ConditionedNetwork):
 
         height, width = x.shape[-2:]
         padded = pad_to_multiple(self.with_image(x, cond), self.multiple)
-        h = self.stem(F.pixel_unshuffle(padded, self.stem_factor))
+        h = F.pixel_unshuffle(padded, self.stem_factor)
+        h = self.stem(with_coordinates(h) if self.coordinates else h)
 
         skips: list[Tensor] = []
         for i, level in enumerate(self.down):

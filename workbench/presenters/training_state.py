@@ -48,6 +48,7 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "model.multipliers",
             "model.blocks",
             "model.attention",
+            "model.coordinates",
             "model.depth",
             "model.dropout",
             "model.sigma_data",
