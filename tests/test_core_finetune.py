@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from imagen_workbench.core.errors import ModelError, RunError
 from imagen_workbench.core.events import Event, Progress
 from imagen_workbench.core.extensions import bundled_models, make_scheme
 from imagen_workbench.core.models import Model, open_model
+from imagen_workbench.core.recipe import parse_setting
 from imagen_workbench.core.runs.checkpoint import checkpoints, load_newest, weights_hash
 from imagen_workbench.core.runs.folder import Run
 from imagen_workbench.core.training.finetune import Base
@@ -128,9 +130,9 @@ def test_the_averages_begin_at_the_base_and_count_it_for_the_warm_up(copied_run:
 @pytest.mark.parametrize(
     ("values", "place"),
     [
-        ({"model.width": 16}, "network."),
+        ({"model.width": 16}, "model.width"),
         ({"conditioning.options": {"width": 8}}, TABLE),
-        ({"conditioning.scheme": "none", "conditioning.options": {}}, TABLE),
+        ({"conditioning.scheme": "none", "conditioning.options": {}}, "conditioning.scheme"),
         ({"model.sigma_data": 0.4}, "model.sigma_data"),
         ({"model.prediction": "v"}, "model.prediction"),
     ],
@@ -144,6 +146,19 @@ def test_a_base_that_does_not_fit_is_refused(
     assert place in f"{caught.value.field} {caught.value.what}"
     assert caught.value.fix
     assert not (tmp_path / "run").exists()
+
+
+def test_all_that_differs_is_named_at_once_and_the_remedy_works(
+    copied_run: Run, recipe: Recipe, tmp_path: Path
+) -> None:
+    values = {"model.width": 16, "model.stem": 2, "model.attention": [0], "model.sigma_data": 0.4, "data.augment": 0.1}
+    changed = recipe.with_values(values)
+    with pytest.raises(RunError) as caught:
+        train(changed, tmp_path / "run")
+    assert all(key in caught.value.what for key in values)
+    settings = dict(parse_setting(word) for word in shlex.split(caught.value.fix) if word != "--set")
+    assert set(settings) == set(values)
+    train(changed.with_values(settings | {"training.steps": 1}), tmp_path / "run")
 
 
 # --- the run --------------------------------------------------------------------------------------

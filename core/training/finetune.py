@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ..errors import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from torch import Tensor
 
@@ -19,8 +21,16 @@ if TYPE_CHECKING:
     from ..denoisers.model import DenoisingModel
     from ..recipe import Recipe
 
-MEANING = ("prediction", "schedule", "shift", "sigma_data")
-"""Settings of `model` that say what a network's numbers mean: with others, its weights would be noise."""
+SHARED = (
+    *("model.prediction", "model.schedule", "model.shift", "model.sigma_data"),
+    *("model.network", "model.width", "data.channels", "conditioning.scheme"),
+)
+"""Settings that say what a network's numbers mean, and where they go."""
+PARTS = {
+    "unet": ("model.multipliers", "model.blocks", "model.attention", "model.stem", "model.coordinates"),
+    "transformer": ("model.depth", "model.stem"),
+}
+"""The same of each kind of network."""
 ENCODER = "encode."
 FIT = "Take [model], [conditioning], data.channels and data.augment from the base's recipe"
 
@@ -36,19 +46,32 @@ class Base:
     tensors: Mapping[str, Tensor]
 
     def check(self, recipe: Recipe) -> None:
-        """Raises ModelError where the recipe means another base, or reads its numbers in another way."""
+        """Raises ModelError where the recipe means another base, or another network: all that differs is named."""
         if recipe.finetune.hash not in ("", self.hash):
             raise ModelError(
                 "has other weights than when the run was begun",
                 file=self.reference,
                 fix="Bring back the base that finetune.hash names",
             )
-        for name in MEANING:
-            ours, theirs = getattr(recipe.model, name), getattr(self.recipe.model, name)
-            if ours != theirs:
-                raise ModelError(
-                    f"{ours} where the base has {theirs}", field=f"model.{name}", fix=f"Set model.{name}={theirs}"
-                )
+        settings = dict(self._differing(recipe))
+        if settings:
+            ours = ", ".join(f"{key} {_written(_value(recipe, key))}" for key in settings)
+            theirs = ", ".join(map(_written, settings.values()))
+            raise ModelError(
+                f"is another network: the recipe has {ours}, and the base {theirs}",
+                file=self.reference,
+                field=next(iter(settings)),
+                fix=" ".join(f"--set {key}={shlex.quote(_written(value))}" for key, value in settings.items()),
+            )
+
+    def _differing(self, recipe: Recipe) -> Iterator[tuple[str, Any]]:
+        """(setting, the base's value) where the recipe has another one."""
+        for key in (*SHARED, *PARTS[self.recipe.model.network]):
+            theirs = _value(self.recipe, key)
+            if _value(recipe, key) != theirs:
+                yield key, theirs
+        if (recipe.data.augment > 0) != (self.recipe.data.augment > 0):
+            yield "data.augment", self.recipe.data.augment
 
     @torch.no_grad()
     def pour_into(self, model: DenoisingModel, scheme: ConditioningScheme) -> None:
@@ -72,3 +95,13 @@ class Base:
                     fix=FIT,
                 )
             own[name].copy_(found)
+
+
+def _value(recipe: Recipe, key: str) -> Any:
+    section, name = key.split(".")
+    return getattr(getattr(recipe, section), name)
+
+
+def _written(value: Any) -> str:
+    """As `--set` reads it."""
+    return json.dumps(value) if not isinstance(value, str) else value
