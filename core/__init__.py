@@ -14,7 +14,8 @@ from .sharing import share_cores
 if TYPE_CHECKING:
     from .conditioning import Condition, ConditioningScheme, NoOptions, Tensors, keyed_texts
     from .data.decode import picture_array
-    from .data.source import Attribute, Example, Facts, Source, SourceOptions, Stream
+    from .data.kept_arrays import KeptArrays
+    from .data.source import Attribute, Bringing, Example, Facts, Source, SourceOptions, Stream
     from .errors import (
         DataError,
         ModelError,
@@ -37,9 +38,11 @@ share_cores()  # before anything here brings torch in
 
 _HOMES = {
     "Attribute": "data.source",
+    "Bringing": "data.source",
     "Condition": "conditioning",
     "ConditionField": "events",
     "ConditioningScheme": "conditioning",
+    "KeptArrays": "data.kept_arrays",
     "NoOptions": "conditioning",
     "keyed_texts": "conditioning",
     "Tensors": "conditioning",
@@ -73,6 +76,7 @@ _HOMES = {
 
 __all__ = [
     "Attribute",
+    "Bringing",
     "Cascade",
     "Condition",
     "ConditionField",
@@ -83,6 +87,7 @@ __all__ = [
     "Evaluation",
     "Example",
     "Facts",
+    "KeptArrays",
     "Model",
     "ModelError",
     "NoOptions",

@@ -12,21 +12,31 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
+IN_BRACKETS = re.compile(r"\((.* \+ .*)\)(?::([^():]*))?")
+"""A term that mixes several classes, with a weight of its own."""
+
+
 def composed_texts(text: str, choices: Sequence[str] = ()) -> list[tuple[float, str]]:
     """ "3 AND 5:-0.5" → [(1.0, "3"), (-0.5, "5")]; a text without AND, or one of the choices, is one term of weight 1.
 
-    Raises RequestError where a weight is no number.
+    A mixture of choices keeps its weights for itself: in "3 + 5:0.5 AND 7" the half is that of 5. In brackets it
+    takes another, of the whole: "(3 + 5:0.5):2 AND 7". Raises RequestError where a weight is no number.
     """
     if text in choices or " AND " not in text:
         return [(1.0, text)]
-    terms: list[tuple[float, str]] = []
-    for part in text.split(" AND "):
-        name, colon, weight = part.strip().rpartition(":")
-        if not colon or part.strip() in choices:
-            terms.append((1.0, part.strip()))
-            continue
-        terms.append((_weight(weight, part.strip()), name.strip()))
-    return terms
+    return [_term(part.strip(), choices) for part in text.split(" AND ")]
+
+
+def _term(part: str, choices: Sequence[str]) -> tuple[float, str]:
+    if part in choices:
+        return 1.0, part
+    if bracketed := IN_BRACKETS.fullmatch(part):
+        inside, weight = bracketed.groups()
+        return (1.0 if weight is None else _weight(weight, part)), inside.strip()
+    name, colon, weight = part.rpartition(":")
+    if not colon or (choices and " + " in part):
+        return 1.0, part
+    return _weight(weight, part), name.strip()
 
 
 def _weight(text: str, part: str) -> float:

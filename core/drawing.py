@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -63,6 +64,20 @@ def images_per_call(size: tuple[int, int]) -> int:
     return max(1, PIXELS_PER_CALL // (size[0] * size[1]))
 
 
+def size_of(weights: Weights, settings: Sampling) -> tuple[int, int]:
+    """(height, width) of what is drawn: as asked, or the data's. Raises RequestError where the model has only that."""
+    own = weights.recipe.data.size
+    if settings.size in (None, own):
+        return own
+    if weights.scheme.image_channels:
+        raise RequestError(
+            "the model is told by pictures of one size",
+            field="sampling.size",
+            fix=f"Draw {own[0]} × {own[1]}, or leave the size out",
+        )
+    return settings.size
+
+
 @torch.no_grad()
 def draw(
     weights: Weights, request: Draw, indices: tuple[int, ...] | None = None, pictures: np.ndarray | None = None
@@ -83,15 +98,16 @@ def draw(
     texts = asked if len(asked) == len(indices) else [asked[index % len(asked)] for index in indices]
     texts = tuple(texts)
     cond, labels = conditions_of(weights, texts, ImageNoise(settings.seed, indices, "condition"), pictures)
-    shape = (recipe.data.channels, *recipe.data.size)
-    chunk = images_per_call(recipe.data.size)
+    size = size_of(weights, settings)
+    shape = (recipe.data.channels, *size)
+    chunk = images_per_call(size)
     spans = [slice(start, start + chunk) for start in range(0, len(indices), chunk)]
     few = min(chunk, len(indices))
     settings = yield from with_levels(weights, cond[:few], settings, few)
     sigmas = levels_of(settings)
     last = len(sigmas) - 1
 
-    film = _Film(last, recipe, len(indices), kept=request.film)
+    film = _Film(last, recipe.model.sigma_data, (len(indices), *shape), kept=request.film)
     paths = [
         draw_path(weights.denoiser, cond[span], shape, indices[span], settings, sigmas, weights.device)
         for span in spans
@@ -146,7 +162,7 @@ def with_levels(
     """The settings, with levels that must be measured written into them: with `count` images of these conditions."""
     if settings.grid != "measured" or settings.levels:
         return settings
-    shape = (weights.recipe.data.channels, *weights.recipe.data.size)
+    shape = (weights.recipe.data.channels, *size_of(weights, settings))
     sigmas = yield from measured_levels(weights.denoiser, cond, shape, count, settings, weights.device)
     return settings.model_copy(update={"levels": tuple(sigmas[:-1].tolist())})
 
@@ -211,12 +227,12 @@ def to_pixels(x: Tensor) -> np.ndarray:
 class _Film:
     """x_t and x̂_0 of every step, in view: x_t scaled to the data's spread at every level."""
 
-    def __init__(self, last: int, recipe: Recipe, count: int, *, kept: bool) -> None:
-        frame = count * recipe.data.channels * recipe.data.size[0] * recipe.data.size[1]
-        self._stride = max(1, -(-2 * frame * (last + 1) // FILM_BYTES))
+    def __init__(self, last: int, spread: float, shape: tuple[int, ...], *, kept: bool) -> None:
+        """spread: of the data; shape: of all images, [n c h w]."""
+        self._stride = max(1, -(-2 * math.prod(shape) * (last + 1) // FILM_BYTES))
         self._last = last
         self._kept = kept
-        self._spread = recipe.model.sigma_data
+        self._spread = spread
         self._x: list[np.ndarray] = []
         self._x0: list[np.ndarray] = []
         self._sigmas: list[float] = []

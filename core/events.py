@@ -174,6 +174,27 @@ class ModelOpened(Kept):
     """The recipe's own sampling settings: where the controls start."""
     form: tuple[ConditionField, ...] = ()
     """What a person is asked for when they say what to draw."""
+    shapes: tuple[tuple[int, int], ...] = ()
+    """(height, width) that it was trained on, `size` first, where there are several."""
+
+
+@dataclass(frozen=True)
+class Hanging(Kept):
+    """A plugin's call does not end, and cannot be ended: the worker does nothing else until it does.
+
+    part: of its code. Without a plugin: the call has ended after all.
+    """
+
+    plugin: str = ""
+    package: str = ""
+    part: str = ""
+    seconds: float = 0.0
+
+    @property
+    def line(self) -> str:
+        """All of it on one line."""
+        who = f"The plugin {self.plugin!r} of {self.package}"
+        return f"{who} has not come back from {self.part} for {self.seconds:.0f} s, and cannot be ended."
 
 
 @dataclass(frozen=True)
@@ -186,7 +207,7 @@ class ClosedDown(Kept):
 
 @dataclass(frozen=True)
 class Preparing(Latest):
-    """What is done before the first step. done of total, in images."""
+    """What is done before the first step. done of total, in images or what it says itself."""
 
     what: str = ""
     done: int = 0

@@ -6,23 +6,28 @@ One that is broken is named, and the rest work on.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
+from .data.mixture import MixedPart, Mixture
+from .data.opening import Opened
 from .data.source import INTERFACE, Described, Facts, Source, Stream
 from .errors import PluginError, RecipeError, WorkbenchError
 from .events import Catalogue, PluginFacts
+from .foreign import call_foreign
 from .plugin_files import FileEntry, plugin_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from torch import nn
+
     from .conditioning import ConditioningScheme
-    from .recipe import Recipe
+    from .recipe import Data, Part, Recipe
 
 DATASETS = "imagen_workbench.datasets"
 CONDITIONING = "imagen_workbench.conditioning"
@@ -94,21 +99,70 @@ def schemes() -> dict[str, Plugin[type[ConditioningScheme]]]:
 
 
 def make_source(recipe: Recipe) -> Any:
-    """The recipe's dataset, a `Source` or a `Stream`.
+    """The recipe's dataset, a `Source` or a `Stream`; of several parts, a `Mixture`.
 
     Raises RecipeError where it names none or its options are refused, DataError or PluginError from the plugin.
     """
-    plugin = source_plugin(recipe)
-    kind = plugin.loaded
-    if kind.needs_path and not recipe.data.path:
-        raise RecipeError("no folder is named", field="data.path", fix=f"Say where {plugin.name} reads from")
-    options = _options(kind.Options, recipe.data.options, "data.options")
-    return fenced(plugin, lambda: kind(recipe.data, options))
+    plugins, data = source_plugins(recipe), recipe.data
+    if not data.parts:
+        return _source(plugins[0], data, "data")
+    parts = enumerate(zip(plugins, data.parts, strict=True))
+    return Mixture([_mixed_part(plugin, data, part, at) for at, (plugin, part) in parts], data)
 
 
 def source_plugin(recipe: Recipe) -> Plugin[type[Described]]:
-    """Raises RecipeError where there is no such dataset."""
+    """Of a recipe whose data is in one part. Raises RecipeError where there is no such dataset."""
     return _chosen(datasets(), "data.source", recipe.data.source)
+
+
+def source_plugins(recipe: Recipe) -> list[Plugin[type[Described]]]:
+    """Those of all parts, in their order. Raises as `source_plugin`."""
+    if not recipe.data.parts:
+        return [source_plugin(recipe)]
+    found = datasets()
+    return [_chosen(found, f"data.parts.{at}.source", part.source) for at, part in enumerate(recipe.data.parts)]
+
+
+def asked_of_source(recipe: Recipe, call: Callable[[], Result]) -> Result:
+    """Calls the recipe's source, fenced; a mixture fences its parts one by one."""
+    return call() if recipe.data.parts else fenced(source_plugin(recipe), call)
+
+
+def _source(plugin: Plugin[type[Described]], data: Data, place: str) -> Any:
+    """place: the recipe's table that names it."""
+    kind = plugin.loaded
+    if kind.needs_path and not data.path:
+        raise RecipeError("no folder is named", field=f"{place}.path", fix=f"Say where {plugin.name} reads from")
+    options = _options(kind.Options, data.options, f"{place}.options")
+    return fenced(plugin, lambda: kind(data, options))
+
+
+def _mixed_part(plugin: Plugin[type[Described]], data: Data, part: Part, at: int) -> MixedPart:
+    own, place = data.of_part(part), f"data.parts.{at}"
+
+    def ask(call: Callable[[], Any]) -> Any:
+        try:
+            return fenced(plugin, call)
+        except WorkbenchError as error:
+            raise _placed(error, part, place) from error
+
+    if issubclass(plugin.loaded, Stream):
+        raise RecipeError(
+            f"{plugin.name} gives its examples in a row and cannot be mixed",
+            field=f"{place}.source",
+            fix="Mix sources whose examples are reached by index",
+        )
+    source = ask(lambda: _source(plugin, own, place))
+    return MixedPart(part.name, source, ask(lambda: Opened.of(source, own, fingerprint=False)), ask)
+
+
+def _placed(error: WorkbenchError, part: Part, place: str) -> WorkbenchError:
+    """The same error, which says of which part it is."""
+    section, _, key = error.field.partition(".")
+    field = f"{place}.{key}" if section == "data" and key.partition(".")[0] in type(part).model_fields else error.field
+    what = error.what if field.startswith(place) else f"{part.name}: {error.what}"
+    field = field if field or error.file else place
+    return type(error)(what, field=field, file=error.file, tensor=error.tensor, fix=error.fix)
 
 
 def make_scheme(recipe: Recipe, facts: Facts) -> ConditioningScheme:
@@ -150,7 +204,37 @@ def scheme_plugins(recipe: Recipe) -> list[Plugin[type[ConditioningScheme]]]:
 def _scheme(plugin: Plugin[type[ConditioningScheme]], values: Any, field: str, facts: Facts) -> ConditioningScheme:
     kind = plugin.loaded
     options = _options(kind.Options, values, field)
-    return fenced(plugin, lambda: kind(options, facts))
+    scheme = fenced(plugin, lambda: kind(options, facts))
+    return scheme if plugin.is_ours else _fenced_scheme(scheme, plugin.name, plugin.package)
+
+
+FENCED = (
+    "parse",
+    "of_pictures",
+    "nothing",
+    "for_training",
+    "for_drawing",
+    "carried_over",
+    "label",
+    "describe",
+    "in_turn",
+)
+"""What is called of a scheme in the worker. `prepare` runs in loader processes, which have a limit of their own."""
+
+
+def _fenced_scheme(scheme: ConditioningScheme, name: str, package: str) -> ConditioningScheme:
+    """The same one; what it does in the worker, and its encoder, is watched, and named where it fails."""
+    for method in FENCED:
+        object.__setattr__(scheme, method, partial(_called, name, package, method, getattr(scheme, method)))
+    object.__setattr__(scheme, "encoder", partial(_fenced_encoder, name, package, scheme.encoder))
+    return scheme
+
+
+def _fenced_encoder(name: str, package: str, make: Callable[[], nn.Module]) -> nn.Module:
+    module = _called(name, package, "encoder", make)
+    if "forward" not in vars(module):  # the same one may be given twice
+        module.forward = partial(_called, name, package, "its encoder", module.forward)
+    return module
 
 
 def catalogue(ticket: int = 0) -> Catalogue:
@@ -207,15 +291,29 @@ def _options(kind: type[BaseModel], values: dict[str, Any], field: str) -> BaseM
 
 
 def fenced(plugin: Plugin[Any], make: Callable[[], Result]) -> Result:
-    """Calls a plugin's code: our own errors pass, anything else is named as the plugin's."""
+    """Calls a plugin's code: our own errors pass, anything else is named as the plugin's.
+
+    On a thread that is watched, a call of another's plugin that hangs is ended and named, too.
+    """
+    if plugin.is_ours:
+        return _named(plugin.name, plugin.package, make)
+    return _called(plugin.name, plugin.package, "its start", make)
+
+
+def _called(name: str, package: str, part: str, work: Callable[..., Result], *given: Any, **named: Any) -> Result:
+    """Calls a part of another's plugin."""
+    return call_foreign(name, package, part, lambda: _named(name, package, lambda: work(*given, **named)))
+
+
+def _named(name: str, package: str, work: Callable[[], Result]) -> Result:
     try:
-        return make()
+        return work()
     except WorkbenchError:
         raise
     except Exception as error:
         raise PluginError(
-            f"the plugin {plugin.name!r} of {plugin.package} failed: {type(error).__name__}: {error}",
-            fix=f"Report it to the makers of {plugin.package}",
+            f"the plugin {name!r} of {package} failed: {type(error).__name__}: {error}",
+            fix=f"Report it to the makers of {package}",
         ) from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import typing
 from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import BaseModel
@@ -30,11 +31,28 @@ def dotted_keys(tables: Tables) -> list[str]:
 
 def unknown_key(field: str, tables: Tables) -> RecipeError:
     """A key of the same name in another table is meant, or else the nearest; of tables, the nearest table."""
-    known = dotted_keys(tables) if "." in field else list(tables.model_fields)
+    known = _beside(field, tables) or (dotted_keys(tables) if "." in field else list(tables.model_fields))
     same = [key for key in known if key.rpartition(".")[2] == field.rpartition(".")[2]]
     near = difflib.get_close_matches(field, same or known, n=1, cutoff=0.0 if same else 0.4)
     fix = f"Did you mean {near[0]}?" if near else f"Known here: {', '.join(known)}"
     return RecipeError("unknown key", field=field, fix=fix)
+
+
+def _beside(field: str, tables: Tables) -> list[str]:
+    """The keys that a table of a list may have, for one in it ("data.parts.0.weight"); else none."""
+    *parents, _ = field.split(".")
+    kind: Any = tables
+    for name in parents:
+        if name.isdecimal() and typing.get_origin(kind) is tuple:
+            kind = typing.get_args(kind)[0]
+        elif isinstance(kind, type) and issubclass(kind, BaseModel) and name in kind.model_fields:
+            kind = kind.model_fields[name].annotation
+        else:
+            return []
+    is_listed = any(name.isdecimal() for name in parents)
+    if not (is_listed and isinstance(kind, type) and issubclass(kind, BaseModel)):
+        return []
+    return [".".join((*parents, name)) for name in kind.model_fields]
 
 
 def explained(error: ValidationError, tables: Tables, file: object) -> RecipeError:

@@ -58,15 +58,16 @@ def likelihood(
     Raises RequestError where images are of another shape than the model's.
     """
     recipe = weights.recipe
-    shape = (recipe.data.channels, *recipe.data.size)
-    if arrays.shape[1:] != shape:
-        raise RequestError(f"images of shape {arrays.shape[1:]}", fix=f"This model has {shape} (c, h, w)")
+    shape = arrays.shape[1:]
+    if shape[:1] != (recipe.data.channels,) or (weights.scheme.image_channels and shape[1:] != recipe.data.size):
+        own = (recipe.data.channels, *recipe.data.size)
+        raise RequestError(f"images of shape {shape}", fix=f"This model has {own} (c, h, w)")
     cond, _ = conditions_of(weights, texts)
     settings = recipe.sampling
     sigmas = karras(steps + 1, settings.sigma_min, settings.sigma_max, settings.rho)[:-1]
     denoise = ClassifierFree().bind(weights.denoiser, sigmas)
     done = Likelihood(sigma=settings.sigma_min, steps=steps, probes=probes)
-    chunk = images_per_call(recipe.data.size)
+    chunk = images_per_call(shape[1:])
     for start in range(0, len(arrays), chunk):
         span = slice(start, min(start + chunk, len(arrays)))
         signs = ImageNoise(seed, tuple(range(span.start, span.stop)), "probe")

@@ -107,6 +107,14 @@ def environment_now(device: torch.device, autocast: torch.dtype | None) -> dict[
     }
 
 
+def memory_here() -> int:
+    """Bytes of memory that this machine has; 0 where the system does not tell."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return 0
+
+
 def memory_held() -> int:
     """Bytes of memory that this process holds; 0 where the system does not tell."""
     try:

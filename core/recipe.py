@@ -43,8 +43,34 @@ class Section(BaseModel):
 Size = Annotated[int, Field(ge=4, le=1024)]
 
 
+class Part(Section):
+    """One of several datasets that are mixed."""
+
+    source: str = Field(
+        min_length=1, title="Source", description="Which dataset plugin these images come from.", pattern=r"^[^+]+$"
+    )
+    path: str = setting("", "Folder", "Where the source reads from, for sources that read from a place.")
+    weight: float = setting(
+        1.0,
+        "Weight",
+        "How often its images are shown while training, beside the other parts' weights, whatever its size.",
+        gt=0,
+        le=1000,
+    )
+    most: int = setting(0, "At most", "Only so many of the source's images are used; 0 takes all.", unit="images", ge=0)
+    options: dict[str, Any] = setting({}, "Options", "The source's own settings.")
+
+    @property
+    def name(self) -> str:
+        """ "image-folder leaves", after source and folder."""
+        place = self.path.replace("\\", "/").rstrip("/").rpartition("/")[2]
+        return f"{self.source} {place}" if place else self.source
+
+
 class Data(Section):
-    source: str = setting("digits", "Source", "Which dataset plugin the images come from.")
+    source: str = setting(
+        "digits", "Source", "Which dataset plugin the images come from. Of several parts, it says which they are."
+    )
     path: str = setting("", "Folder", "Where the source reads from, for sources that read from a place.")
     size: tuple[Size, Size] = setting((28, 28), "Size", "Height and width that images are brought to.", unit="px")
     channels: int = setting(
@@ -81,12 +107,86 @@ class Data(Section):
     )
     most: int = setting(0, "At most", "Only so many of the source's images are used; 0 takes all.", unit="images", ge=0)
     options: dict[str, Any] = setting({}, "Options", "The source's own settings.")
+    parts: tuple[Part, ...] = setting(
+        (), "Parts", "Several datasets, mixed by weight, in place of source, path, most and options.", max_length=16
+    )
+    buckets: tuple[tuple[Size, Size], ...] = setting(
+        (),
+        "Buckets",
+        "Further heights and widths: each image is brought to the one whose shape is nearest to its own.",
+        unit="px",
+        max_length=32,
+    )
+
+    @property
+    def shapes(self) -> tuple[tuple[int, int], ...]:
+        """(height, width) that images are brought to: `size`, then the buckets that are others."""
+        return tuple(dict.fromkeys((self.size, *self.buckets)))
+
+    @property
+    def canvas(self) -> tuple[int, int]:
+        """(height, width) that holds each of `shapes`."""
+        return max(height for height, _ in self.shapes), max(width for _, width in self.shapes)
+
+    def of_shape(self, shape: tuple[int, int]) -> Data:
+        """The settings that an image of one bucket is read with."""
+        return self.model_copy(update={"size": shape, "buckets": ()})
+
+    def of_part(self, part: Part) -> Data:
+        """The settings that a part is read with."""
+        own = {"source": part.source, "path": part.path, "most": part.most, "options": part.options}
+        return self.model_copy(update={**own, "parts": ()})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_after_parts(cls, values: Any) -> Any:
+        """Of parts, `source` is left out, or filled in by us: "digits + image-folder"."""
+        if not isinstance(values, dict):
+            return values
+        tables = cast("dict[str, Any]", values)
+        parts = tables.get("parts")
+        if not isinstance(parts, list | tuple) or not parts:
+            return tables
+        names = [_source_of(part) for part in cast("list[object]", parts)]
+        if not all(names):
+            return tables  # which is an error of its own
+        joined = " + ".join(names)
+        given = tables.get("source", joined)
+        if given != joined and "+" not in str(given):
+            raise ValueError(f"source: {given} where there are parts; leave it out, or empty data.parts")
+        return {**tables, "source": joined}
+
+    @model_validator(mode="after")
+    def _each_part_has_its_own(self) -> Self:
+        if len(self.parts) == 1:
+            raise ValueError("parts: one part is no mixture; write it as source and path, or add another")
+        for name in ("path", "most", "options") if self.parts else ():
+            if getattr(self, name):
+                raise ValueError(f"{name}: each of the parts has its own; write it into [[data.parts]]")
+        return self
+
+    @model_validator(mode="after")
+    def _alike_in_area(self) -> Self:
+        area = self.size[0] * self.size[1]
+        for height, width in self.buckets:
+            if not area / 2 <= height * width <= 2 * area:
+                raise ValueError(
+                    f"buckets: {height} × {width} is {height * width / area:.2g} times the area of data.size; "
+                    "keep all of them between half and twice"
+                )
+        return self
 
     @model_validator(mode="after")
     def _whole_count(self) -> Self:
         if self.validation >= 1 and self.validation != math.floor(self.validation):
             raise ValueError("validation: a count has no fraction; give a share below 1 or a whole number")
         return self
+
+
+def _source_of(part: object) -> str:
+    """The source's name in a part, as TOML or code gives it; empty where there is none."""
+    found = cast("dict[str, object]", part).get("source") if isinstance(part, dict) else getattr(part, "source", None)
+    return found if isinstance(found, str) else ""
 
 
 class Conditioning(Section):
@@ -253,6 +353,12 @@ class Stage(Section):
 
 
 class Sampling(Section):
+    size: tuple[Size, Size] | None = setting(
+        None,
+        "Size",
+        "Height and width of what is drawn; empty for that of the data, which is what was learned.",
+        unit="px",
+    )
     sampler: Literal[
         "euler",
         "heun",
@@ -413,21 +519,40 @@ class Recipe(Section):
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
 
     def with_values(self, values: dict[str, Any]) -> Recipe:
-        """A new recipe with dotted keys replaced (`{"training.steps": 100}`). Raises RecipeError."""
+        """A new recipe with dotted keys replaced (`{"training.steps": 100, "data.parts.0.weight": 2}`).
+
+        Raises RecipeError.
+        """
         tables: dict[str, Any] = self.model_dump(mode="json", exclude_none=True)
         for key, value in values.items():
             *parents, leaf = key.split(".")
             table = tables
             for parent in parents:
-                inside = table.get(parent)
-                if not isinstance(inside, dict):
+                inside = _inside(table, parent, key)
+                if not isinstance(inside, dict | list):
                     raise unknown_key(key, Recipe)
                 table = cast("dict[str, Any]", inside)
+            if isinstance(table, list):
+                raise unknown_key(key, Recipe)
+            if key == "data.parts" and value:
+                tables["data"].pop("source", None)  # it is named after them
             if value is None:
                 table.pop(leaf, None)
             else:
                 table[leaf] = value
         return Recipe.of(tables)
+
+
+def _inside(table: dict[str, Any] | list[Any], key: str, field: str) -> Any:
+    """What a table has under a key, or a list of tables at a place; None where there is nothing.
+
+    Raises RecipeError where a list is not that long.
+    """
+    if isinstance(table, dict):
+        return table.get(key)
+    if key.isdecimal() and int(key) >= len(table):
+        raise RecipeError(f"there are {len(table)}, counted from 0", field=field, fix="Give the number of one of them")
+    return table[int(key)] if key.isdecimal() else None
 
 
 def known_keys() -> list[str]:

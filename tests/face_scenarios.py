@@ -13,7 +13,7 @@ import pytest
 from scripted_engine import ScriptedEngine
 
 from imagen_workbench.core.commands import LIVE, Draw, OpenModel, ShowData, Train
-from imagen_workbench.core.events import Phase
+from imagen_workbench.core.events import Failed, Hanging, Phase
 from imagen_workbench.core.runs.picture import read_recipe
 from imagen_workbench.core.worker import Worker
 from imagen_workbench.workbench.presenters.training_state import GROUPS
@@ -26,6 +26,20 @@ if TYPE_CHECKING:
     from imagen_workbench.workbench.presenters.bench import Bench
 
 
+CASCADE = """
+version = 2
+name = "two"
+[[stages]]
+name = "base"
+recipe = "small"
+model = "trained/base"
+[[stages]]
+name = "double"
+recipe = "both"
+model = "trained/double"
+"""
+
+
 class Face(ABC):
     """A face with its real controls. The worker is turned by hand (`work`), on the test's own thread.
 
@@ -36,7 +50,7 @@ class Face(ABC):
 
     def __init__(self) -> None:
         self.engine: ScriptedEngine | None = None
-        self.worker = Worker(self._make_engine)
+        self.first_worker = Worker(self._make_engine)
 
     def _make_engine(self, emit: Any) -> ScriptedEngine:
         self.engine = ScriptedEngine(emit)
@@ -45,6 +59,11 @@ class Face(ABC):
     @property
     @abstractmethod
     def bench(self) -> Bench: ...
+
+    @property
+    def worker(self) -> Worker:
+        """The one at work: another takes its place where it is given up."""
+        return self.bench.worker
 
     @abstractmethod
     def settle(self) -> None:
@@ -502,6 +521,23 @@ class FaceScenarios:
         assert ready.asked(OpenModel).model.startswith("portrait")
         assert ready.asked(Draw).model.startswith("portrait")
 
+    def test_a_model_of_several_sizes_draws_each(self, ready: Face) -> None:
+        assert not ready.is_there("size")
+        ready.choose("model", "shapes")
+        ready.work()
+        assert ready.shown("size").replace(", ", " × ") == "8 × 8"
+        ready.choose("size", "6 × 12")
+        ready.work()
+        assert ready.asked(Draw).sampling.size == (6, 12)
+        assert ready.shown("size").replace(", ", " × ") == "6 × 12"
+        grid = ready.grid()
+        assert grid is not None
+        assert grid.shape[1:3] == (6, 12)
+        ready.choose("model", "digits")
+        ready.work()
+        assert not ready.is_there("size")
+        assert ready.asked(Draw).sampling.size is None
+
     def test_an_image_is_selected_and_its_film_scrubbed(self, ready: Face) -> None:
         ready.type_into("seed", "60")
         ready.work()
@@ -683,9 +719,9 @@ class FaceScenarios:
         "sampling.guidance": ("2.5", 2.5),
     }
     CHOICES: ClassVar = {
-        "data.depth", "data.fit", "data.flip", "conditioning.scheme", "model.network", "model.stem", "model.coordinates",
-        "model.prediction", "model.schedule", "training.optimizer", "training.noise", "training.weighting", "training.device",
-        "training.precision", "sampling.sampler",
+        "data.depth", "data.fit", "data.flip", "conditioning.scheme", "model.network", "model.stem",
+        "model.coordinates", "model.prediction", "model.schedule", "training.optimizer", "training.noise",
+        "training.weighting", "training.device", "training.precision", "sampling.sampler",
     }  # fmt: skip
 
     def test_every_field_of_the_form_has_a_scenario(self) -> None:
@@ -746,6 +782,82 @@ class FaceScenarios:
         recipe = ready.asked(Train).recipe
         assert (recipe.conditioning.scheme, recipe.training.steps) == ("label + text", 77)
 
+    def test_a_recipe_of_several_datasets_keeps_them(self, ready: Face) -> None:
+        ready.go_to("train")
+        ready.choose("recipe", "mixed")
+        ready.work()
+        assert ready.shown("data.source") == "digits + image-folder"
+        assert not ready.is_there("data.most")
+        assert not ready.is_there("data.path")
+        ready.choose("data.source", "digits")
+        ready.work()
+        assert ready.shown("data.source") == "digits"
+        assert ready.asked(ShowData).recipe.data.parts == ()
+        ready.choose("data.source", "digits + image-folder")
+        ready.work()
+        ready.type_into("training.steps", "77")
+        ready.work()
+        assert not ready.error_at("data.source")
+        ready.click("start")
+        ready.work(2)
+        recipe = ready.asked(Train).recipe
+        assert [(part.source, part.path, part.weight) for part in recipe.data.parts] == [
+            ("digits", "", 1),
+            ("image-folder", "leaves", 2.5),
+        ]
+        assert (recipe.data.source, recipe.training.steps) == ("digits + image-folder", 77)
+
+    def test_of_several_schemes_each_has_its_options_under_its_name(self, ready: Face) -> None:
+        ready.go_to("train")
+        ready.choose("recipe", "both")
+        ready.work()
+        assert ready.shown("conditioning.options.text.words") == "16"
+        ready.type_into("conditioning.options.text.words", "24")
+        ready.work()
+        assert ready.asked(ShowData).recipe.conditioning.options == {"text": {"words": 24}}
+        ready.choose("conditioning.scheme", "text")
+        ready.work()
+        assert not ready.is_there("conditioning.options.text.words")
+        ready.type_into("conditioning.options.words", "8")
+        ready.work()
+        assert ready.asked(ShowData).recipe.conditioning.options == {"words": 8}
+        ready.choose("conditioning.scheme", "label")
+        ready.work()
+        assert ready.asked(ShowData).recipe.conditioning.options == {}
+        for _ in range(3):
+            ready.click("undo")
+        ready.work()
+        ready.click("start")
+        ready.work(2)
+        recipe = ready.asked(Train).recipe.conditioning
+        assert (recipe.scheme, recipe.options) == ("label + text", {"text": {"words": 24}})
+
+    def test_a_cascade_is_trained_stage_by_stage(self, ready: Face, tmp_path: Path) -> None:
+        (tmp_path / "cascade.toml").write_text(CASCADE)
+        ready.go_to("train")
+        ready.bench.training.open_recipe(tmp_path / "cascade.toml")
+        ready.work()
+        assert (ready.shown("stage"), ready.shown("training.steps").replace(",", "")) == ("base", "40")
+        ready.choose("stage", "double")
+        ready.work()
+        assert ready.shown("conditioning.scheme") == "label + text"
+        ready.choose("stage", "base")
+        ready.work()
+        ready.click("start")
+        ready.work()
+        asked = ready.asked(Train)
+        assert (asked.run, asked.recipe.name) == (str(tmp_path / "trained" / "base"), "small")
+        ready.click("start")
+        ready.work()
+        assert ready.asked(Train) == asked, "it is there already"
+        assert "base has its run already" in ready.problem()
+        ready.bench.training.open_recipe(tmp_path / "cascade.toml")
+        ready.work()
+        assert ready.shown("stage") == "double", "the next one that is to be trained"
+        ready.choose("recipe", "digits")
+        ready.work()
+        assert not ready.is_there("stage")
+
     def test_train_pause_draw_resume_stop(self, ready: Face) -> None:
         ready.go_to("train")
         assert not ready.is_enabled("pause")
@@ -796,6 +908,72 @@ class FaceScenarios:
         assert "Finished" in ready.status()
         assert not ready.is_enabled("resume")
         assert ready.is_primary("start")
+
+    HANGING: ClassVar = Hanging(0, "slow", "slow-package", "its encoder", 70.0)
+
+    def test_a_run_whose_plugin_hangs_goes_on_from_its_last_checkpoint(self, ready: Face) -> None:
+        ready.go_to("train")
+        ready.click("start")
+        ready.work(6)
+        run, stuck = ready.bench.training.state.run, ready.worker
+        stuck.mailbox.put(self.HANGING)
+        ready.settle()
+        assert "'slow' of slow-package has not come back from its encoder for 70 s" in ready.problem()
+        assert "Resume goes on from the last checkpoint." in ready.problem()
+        assert "Not answering" in ready.status()
+        assert ready.is_primary("resume")
+        ready.click("resume")
+        ready.work(3)
+        assert ready.worker is not stuck
+        asked = ready.asked(Train)
+        assert (asked.resume, asked.run) == (True, run)
+        assert not ready.problem()
+        assert "Training" in ready.status()
+        stuck.mailbox.put(Failed(0, about="Train", what="it came back"))
+        ready.work()
+        assert not ready.problem(), "the other one is no longer heard"
+        assert "Finished" in ready.status()
+
+    def test_a_draw_that_hangs_is_given_up(self, ready: Face) -> None:
+        ready.type_into("seed", "60")
+        ready.work(1)
+        stuck = ready.worker
+        stuck.mailbox.put(self.HANGING)
+        ready.settle()
+        assert "Stop gives it up." in ready.problem()
+        assert ready.label("draw") == "Stop"
+        ready.click("draw")
+        ready.work()
+        assert ready.worker is not stuck
+        assert (ready.problem(), ready.label("draw")) == ("", "Draw")
+        assert "Ready" in ready.status()
+        ready.click("draw")
+        ready.work()
+        shown = ready.grid()
+        assert shown is not None
+        assert int(shown[0, 4, 4, 0]) == 80
+
+    def test_a_call_that_ends_after_all_is_hanging_no_more(self, ready: Face) -> None:
+        ready.go_to("train")
+        ready.click("start")
+        ready.work(6)
+        ready.worker.mailbox.put(self.HANGING)
+        ready.settle()
+        ready.worker.mailbox.put(Hanging())
+        ready.settle()
+        assert not ready.problem()
+        assert ready.is_enabled("pause")
+        assert "Training" in ready.status()
+
+    def test_a_face_whose_worker_hangs_can_be_closed(self, ready: Face) -> None:
+        ready.go_to("train")
+        ready.click("start")
+        ready.work(6)
+        ready.worker.mailbox.put(self.HANGING)
+        ready.settle()
+        ready.bench.close()
+        ready.work()
+        assert ready.bench.is_closed
 
     def test_training_is_live_to_its_end(self, ready: Face) -> None:
         ready.go_to("train")

@@ -43,7 +43,7 @@ class NotebookFace(Face):
         super().__init__()
         self._others = set(ipywidgets.widgets.widget._instances)
         self.ui = ManualThread()
-        self._bench = Bench(self.worker, self.ui)
+        self._bench = Bench(self.first_worker, self.ui)
         self.view = PanelView(self._bench)
         self._edits = 0
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import textwrap
 from typing import TYPE_CHECKING
 
@@ -32,3 +34,10 @@ def install(
         lines += [f"[{group}]", *(f"{name} = {module}:{kind}" for name, kind in entries.items())]
     (info / "entry_points.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     monkeypatch.syspath_prepend(str(folder))
+
+
+def pip_install(package: Path, site: Path) -> None:
+    """Installs a package's folder into another one, as pip does into site-packages."""
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
+    options = ["--no-index", "--no-compile", "--disable-pip-version-check"]
+    subprocess.run([*pip, *options, "--target", str(site), str(package)], check=True, capture_output=True)

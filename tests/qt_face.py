@@ -88,7 +88,7 @@ class QtFace(Face):
         self._others = set(QApplication.topLevelWidgets())
         self.qtbot, self._monkeypatch = qtbot, monkeypatch
         self.ui = ui or PromptThread()
-        self._bench = Bench(self.worker, self.ui)
+        self._bench = Bench(self.first_worker, self.ui)
         self.window = window_module.Window(self._bench)
         self.gone, self.began_at = False, ""
         self.window.destroyed.connect(self._note_end)

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 SIZE = (8, 8)
 CLASSES = tuple("0123456789")
 CLASS = ConditionField("class", "Class label", "choice", choices=CLASSES)
+SHAPES = ((8, 8), (6, 12))
+"""What the model "shapes" was trained on."""
+PARTS = [{"source": "digits"}, {"source": "image-folder", "path": "leaves", "weight": 2.5}]
+TEXT_OPTIONS = {"properties": {"words": {"type": "integer", "default": 16, "title": "Words"}}}
 FORMS = {
     "captions": (ConditionField("text", "Text", "text", "What the images should show."),),
     "scenes": (CLASS, ConditionField("size", "Size", "number", "How large it is.")),
@@ -70,13 +74,18 @@ class ScriptedEngine:
                             defaults={"size": [32, 32], "channels": 3, "validation": 0.1}, options=folder_options,
                         ),
                     ),
-                    (PluginFacts("label", "ConditioningScheme"), PluginFacts("none", "ConditioningScheme")),
+                    (
+                        PluginFacts("label", "ConditioningScheme"),
+                        PluginFacts("none", "ConditioningScheme"),
+                        PluginFacts("text", "ConditioningScheme", "Text", options=TEXT_OPTIONS),
+                    ),
                     (
                         ("digits", Recipe(name="digits").to_toml()),
                         ("small", _small_recipe().to_toml()),
                         ("both", Recipe(name="both").with_values({"conditioning.scheme": "label + text"}).to_toml()),
+                        ("mixed", Recipe(name="mixed").with_values({"data.parts": PARTS}).to_toml()),
                     ),
-                    ("digits", "portrait-of-a-very-long-name-2026-11-24-second-attempt", *FORMS),
+                    ("digits", "portrait-of-a-very-long-name-2026-11-24-second-attempt", "shapes", *FORMS),
                 )
             )  # fmt: skip
         elif command.model == "missing":
@@ -88,6 +97,7 @@ class ScriptedEngine:
                 ModelOpened(
                     command.ticket, command.model, "digits" if command.model != LIVE else "run at 3", 1_100_000,
                     "2026-11-24", 12_000, "abc", SIZE, 1, choices, True, (0.0, 0.1), 0.1, form=form,
+                    shapes=SHAPES if command.model == "shapes" else (),
                 )
             )  # fmt: skip
 
@@ -96,15 +106,16 @@ class ScriptedEngine:
         if any("missing" in text for text in command.conditions):
             raise RequestError("there is no such picture", field="low", fix="Name another")
         tone = command.sampling.seed % 200 + 20
+        shape = (command.count, *(command.sampling.size or SIZE), 1)
         for step in range(2):
-            images = np.full((command.count, *SIZE, 1), tone // 2 + step, np.uint8)
+            images = np.full(shape, tone // 2 + step, np.uint8)
             self.emit(Preview(command.ticket, images, 80.0 / (step + 1), step, 2, step + 1))
             yield
         texts = command.conditions or CLASSES
         texts = tuple(texts[k % len(texts)] for k in range(command.count))
-        images = np.full((command.count, *SIZE, 1), tone, np.uint8)
+        images = np.full(shape, tone, np.uint8)
         images[:, 0, 0, 0] = range(command.count)
-        film = np.stack([np.full((command.count, *SIZE, 1), level, np.uint8) for level in (10, 20)] + [images])
+        film = np.stack([np.full(shape, level, np.uint8) for level in (10, 20)] + [images])
         self.emit(
             Drawn(
                 command.ticket, images, images.transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1, film, film,
@@ -178,6 +189,9 @@ class ScriptedTraining:
 
     def save(self) -> None:
         self._engine.emit(Saved(self._command.ticket, self.run, self.step, f"{self.run}/checkpoints/{self.step:08d}"))
+
+    def abandon(self) -> None:
+        pass
 
     def _row(self, step: int) -> None:
         images = np.full((8, *SIZE, 1), (20 + step) % 256, np.uint8)

@@ -12,7 +12,10 @@ from imagen_workbench.core import Cascade, ModelError, Recipe, RequestError, ope
 from imagen_workbench.core.evaluation.stages import inspecting
 from imagen_workbench.core.extensions import bundled_recipes
 from imagen_workbench.core.generators import finish
+from imagen_workbench.core.worker import Worker
 from imagen_workbench.workbench.cli import main
+from imagen_workbench.workbench.presenters.bench import Bench
+from imagen_workbench.workbench.presenters.ui_thread import ManualThread
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -196,3 +199,17 @@ noise = 0.1
     assert "there is no stage nosuch" in capsys.readouterr().err
     assert main(["stages", str(tmp_path / "runs" / "base")]) == 2
     assert "is no cascade" in capsys.readouterr().err
+
+
+def test_a_face_draws_from_its_file(folder: Path) -> None:
+    ui, worker = ManualThread(), Worker()
+    bench = Bench(worker, ui)
+    bench.drawing.choose_model(str(folder / "cascade.toml"))
+    ui.run()
+    while worker.turn():
+        ui.run()
+    ui.run()
+    state = bench.drawing.state
+    assert (state.problem, state.choices) == ("", tuple("0123456789"))
+    assert state.images is not None
+    assert state.images.shape == (8, *LARGER, 1)

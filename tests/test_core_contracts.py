@@ -86,17 +86,22 @@ def test_every_bundled_plugin_is_under_contract() -> None:
         "cifar10",
         "digits",
         "fashion-mnist",
+        "hugging-face",
+        "hugging-face-streaming",
         "image-folder",
         "mnist",
-    }, "the downloaded ones are under contract in test_plugins_well_known"
+        "torchvision",
+        "webdataset",
+    }, "the others are under contract in test_plugins_well_known, _hugging_face, _torchvision and _webdataset"
     assert {name for name, plugin in schemes().items() if plugin.package == "imagen-workbench"} == {
         "attributes",
+        "frozen-text",
         "label",
         "low-resolution",
         "mask",
         "none",
         "text",
-    }, "text and attributes are under contract in test_plugins_conditioning"
+    }, "the others are under contract in test_plugins_conditioning and test_plugins_frozen_text"
 
 
 @pytest.mark.parametrize("label", [-1, 3, 99])

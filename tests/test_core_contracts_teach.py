@@ -10,7 +10,7 @@ import torch
 from pydantic import BaseModel, Field
 from torch import nn
 
-from imagen_workbench.core import Condition, ConditionField, ConditioningScheme, RequestError, Stream
+from imagen_workbench.core import Condition, ConditionField, ConditioningScheme, DataError, RequestError, Stream
 from imagen_workbench.core.data.source import Example, Facts
 from imagen_workbench.core.recipe import Recipe
 from imagen_workbench.core.testing import ConditioningContract, StreamContract
@@ -183,7 +183,8 @@ class Tape(Stream):
         for k in range(first, 20):
             image = np.full((4, 4), k + (len(Tape.begun) if self.flaw == "chance" else 0), np.uint8)
             place = {"positions": 1, "kind": (k,)}.get(self.flaw, k + 1)
-            yield place, "no example" if self.flaw == "example" else Example(image)
+            example = Example(image) if k != 3 else DataError("torn")
+            yield place, "no example" if self.flaw == "example" else example
 
 
 class Taped(StreamContract):

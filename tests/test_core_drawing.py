@@ -42,7 +42,7 @@ class ByClass:
         self.broken = broken
 
     def encoder(self, prepared: Tensor) -> Condition:
-        vector = 0.4 * (prepared[:, None].float() - 1)
+        vector = 0.4 * (prepared.argmax(1, keepdim=True).float() - 1)
         return Condition(vector, null=Condition(torch.zeros_like(vector)))
 
     def __call__(self, x: Tensor, sigma: Tensor, cond: Condition | None = None) -> Tensor:

@@ -246,11 +246,13 @@ def test_what_has_changed_since_is_said(copied_run: Run) -> None:
     del facts["digest"]
     facts["environment"]["threads"] = 64
     facts["environment"]["versions"]["torch"] = "0.0"
+    facts["data"]["frozen"] = ["another encoder"]
     state.write_text(json.dumps(facts))
     copied_run.write_json("dataset.json", {**copied_run.read_json("dataset.json"), "digest": "other"})
     assert not failures(driven(Worker(), Train(1, str(copied_run.path), resume=True)))
     (resumed,) = [record for record in copied_run.records() if record["kind"] == "resumed"]
-    assert [words.split(":")[0].split(" ")[0] for words in resumed["differs"]] == ["threads", "torch", "the"]
+    assert [words.split(":")[0].split(" ")[0] for words in resumed["differs"]] == ["threads", "torch", "the", "the"]
+    assert resumed["differs"][-1] == "the frozen encoder"
 
 
 def test_another_recipe_is_refused(copied_run: Run, tiny_recipe: Recipe) -> None:

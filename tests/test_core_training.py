@@ -585,7 +585,8 @@ def learned() -> TrainingState:
 
 def measured(state: TrainingState, data: Dataset) -> tuple[float, dict[str, float]]:
     average = Weighted(state.model, next(iter(state.emas.values())))
-    loss, bands = finish(held_out_loss(average, average.encoder, LABELS, data, TOY, CPU))
+    loss, bands, groups = finish(held_out_loss(average, average.encoder, LABELS, data, TOY, CPU))
+    assert groups == ()
     return loss, dict(bands)
 
 

@@ -98,6 +98,9 @@ class FakeJob:
         self.saved.append(self.done)
         self.engine.emit(Saved(run=self.run, step=self.done))
 
+    def abandon(self) -> None:
+        self.engine.note("abandoned")
+
 
 @dataclass
 class FakeEngine:

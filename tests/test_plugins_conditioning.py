@@ -15,7 +15,9 @@ from imagen_workbench.core import Attribute, DataError, Example, Facts, Recipe, 
 from imagen_workbench.core.conditioning import Condition, Together, composed_texts, keyed_text, keyed_texts, tensors_of
 from imagen_workbench.core.data.decode import png_bytes
 from imagen_workbench.core.denoisers.layers import initialise
+from imagen_workbench.core.drawing import conditions_of
 from imagen_workbench.core.extensions import make_scheme
+from imagen_workbench.core.models import open_model
 from imagen_workbench.core.randomness import ImageNoise, generator
 from imagen_workbench.core.testing import ConditioningContract
 from imagen_workbench.plugins.conditioning.attributes import Attributes, waves
@@ -112,6 +114,113 @@ def test_a_key_that_is_given_twice_is_refused() -> None:
 
 def test_terms_keep_their_keys() -> None:
     assert composed_texts("class=3 AND class=5;text=x:0.5") == [(1.0, "class=3"), (0.5, "class=5;text=x")]
+
+
+@pytest.mark.parametrize(
+    ("text", "terms"),
+    [
+        ("3 + 5:0.5", [(1.0, "3 + 5:0.5")]),
+        ("3 + 5:0.5 AND 7:2", [(1.0, "3 + 5:0.5"), (2.0, "7")]),
+        ("(3 + 5:0.5):2 AND 7", [(2.0, "3 + 5:0.5"), (1.0, "7")]),
+        ("7 AND (3:0.25 + 5):-1", [(1.0, "7"), (-1.0, "3:0.25 + 5")]),
+        ("(3 + 5) AND 7", [(1.0, "3 + 5"), (1.0, "7")]),
+        ("a + b:2 AND 3", [(1.0, "a + b:2"), (1.0, "3")]),
+    ],
+)
+def test_a_mixture_in_a_composition_keeps_its_weights(text: str, terms: list[tuple[float, str]]) -> None:
+    assert composed_texts(text, (*"0123456789", "a + b:2")) == terms
+
+
+def test_words_in_brackets_stay_as_they_are() -> None:
+    assert composed_texts("(a cat) AND one + one:0.5") == [(1.0, "(a cat)"), (0.5, "one + one")]
+    assert composed_texts("(class=3 + 5:0.5):2 AND class=7") == [(2.0, "class=3 + 5:0.5"), (1.0, "class=7")]
+
+
+# --- classes --------------------------------------------------------------------------------------
+
+DIGITS = Facts(classes=tuple("0123456789"))
+
+
+def label(facts: Facts = DIGITS) -> Label:
+    return Label(Label.Options(width=16), facts)
+
+
+@pytest.mark.parametrize(
+    ("text", "weights"),
+    [
+        ("3", {3: 1.0}),
+        (" 3:0.2 ", {3: 1.0}),
+        ("3 + 3", {3: 1.0}),
+        ("3 + 5", {3: 0.5, 5: 0.5}),
+        ("3 + 5:0.5", {3: 2 / 3, 5: 1 / 3}),
+        ("3:1e308 + 5:1e308 + 5:1e308", {3: 1 / 3, 5: 2 / 3}),
+        ("3:0.25 + 5:0.25 + 7:1e0", {3: 1 / 6, 5: 1 / 6, 7: 2 / 3}),
+    ],
+)
+def test_several_classes_are_a_mean_of_their_vectors(text: str, weights: dict[int, float]) -> None:
+    scheme = label()
+    prepared = scheme.parse(text)
+    assert {int(at): float(prepared[at]) for at in np.flatnonzero(prepared)} == pytest.approx(weights)
+    encoder: Any = scheme.encoder()
+    initialise(encoder, generator(0, "test"))
+    found = encoder(tensors_of(prepared[None])).vector[0]
+    expected = sum(weight * encoder.table[at] for at, weight in weights.items())
+    assert torch.allclose(found, expected, atol=1e-6)
+    assert scheme.label(prepared) == (next(iter(weights)) if len(weights) == 1 else -1)
+    assert np.allclose(scheme.parse(scheme.describe(prepared)), prepared, atol=2e-3)
+
+
+def test_names_with_signs_in_them_are_names_first() -> None:
+    scheme = label(Facts(classes=("a", "b", "a + b", "b:0.5", "c++")))
+    for name in scheme.choices:
+        assert scheme.label(scheme.parse(name)) == scheme.choices.index(name)
+    assert np.flatnonzero(scheme.parse("a + b:0.5")).tolist() == [0, 3]
+    assert np.flatnonzero(scheme.parse("c++ + b:2")).tolist() == [1, 4]
+
+
+@pytest.mark.parametrize(
+    "text", ["3 + ", "3 + x", "3 + 5:", "3:0", "3:-1 + 5", "3:nan", "3:inf", "3 + 5:1e999", "+", ""]
+)
+def test_what_is_no_mixture_is_refused(text: str) -> None:
+    with pytest.raises(RequestError, match=r"is no class of this model|is no weight") as caught:
+        label().parse(text)
+    assert caught.value.fix
+
+
+def test_one_class_is_trained_as_its_number_to_the_last_bit() -> None:
+    """What lies in the cache is the class's number, and its vector is its row of the table."""
+    scheme = label()
+    prepared = [scheme.prepare(Example(PIXELS, each % 10)) for each in range(64)]
+    assert {(each.dtype, each.shape) for each in prepared} == {(np.dtype(np.int64), ())}
+    numbers = tensors_of(np.stack(prepared))
+    assert isinstance(numbers, torch.Tensor)
+    noise, dropped = torch.randn(64, 16, generator=generator(0, "noise")), torch.arange(64) % 7 == 0
+    found = []
+    for said in (numbers, scheme.for_training(numbers, torch.zeros(64, 1, 2, 2), generator(0, "test"))):
+        encoder: Any = scheme.encoder()
+        initialise(encoder, generator(0, "test"))
+        vector = encoder(said).drop(dropped).vector
+        (vector * noise).sum().backward()
+        found.append((vector, encoder.table.grad))
+    assert all(torch.equal(left, right) for left, right in zip(*found, strict=True))
+
+
+def test_the_bundled_digits_draw_one_class_as_before_and_several_between_them() -> None:
+    model = open_model("digits", device="cpu")
+    weights = model.drawing_weights(None)
+    numbers = weights.denoiser.encoder(torch.arange(10))
+    cond, labels = conditions_of(weights, tuple("0123456789"))
+    assert isinstance(cond, Condition)
+    assert torch.equal(cond.vector, numbers.vector)
+    assert torch.equal(cond.without().vector, numbers.without().vector)
+    assert labels == tuple(range(10))
+    settings = {"count": 4, "seed": 1, "steps": 2}
+    alone = model.draw(["7", "7:2", "7 + 7", "7 + 1"], **settings)
+    assert np.array_equal(alone.arrays[:3], model.draw(["7"], **settings).arrays[:3])
+    assert not np.array_equal(alone.arrays[3], model.draw(["7"], **settings).arrays[3])
+    assert alone.labels == (7, 7, 7, -1)
+    both = model.draw(["7 + 1:0.5 AND 3:-0.25"], **settings)
+    assert both.labels == (-1,) * 4
 
 
 # --- text -----------------------------------------------------------------------------------------

@@ -14,8 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from plugin_packages import install
 
-from imagen_workbench.core.errors import DataError, WorkbenchError
+from imagen_workbench.core import Bringing
+from imagen_workbench.core.data.cache import Reading
+from imagen_workbench.core.datasets import reading
+from imagen_workbench.core.errors import DataError, PluginError, WorkbenchError
 from imagen_workbench.core.extensions import make_source
 from imagen_workbench.core.recipe import Recipe
 from imagen_workbench.core.testing import DatasetContract
@@ -269,6 +273,23 @@ def test_mnist_is_downloaded_once(served: dict[str, bytes], monkeypatch: pytest.
     assert np.array_equal(np.asarray(again[3].image), digits(0, 30)[0][3])
 
 
+def test_a_download_tells_how_far_it_is(served: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    class Answer(io.BytesIO):
+        length = 5 << 20
+
+    packed = bytes(5 << 20)
+    monkeypatch.setattr(urllib.request, "urlopen", lambda url, timeout: Answer(packed))
+    with pytest.raises(DataError, match="not what was asked for"):
+        list(source("mnist").bring())
+    bringing = source("mnist").bring()
+    assert [next(bringing) for _ in range(5)] == [Bringing("Downloading megabytes", k, 5) for k in range(1, 6)]
+
+
+def test_what_is_here_is_not_brought(served: dict[str, bytes], tmp_path: Path) -> None:
+    mnist_copy(tmp_path)
+    assert list(source("mnist", tmp_path).bring()) == []
+
+
 def test_cifar10_is_downloaded_once(
     served: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, homes: Path
 ) -> None:
@@ -299,3 +320,44 @@ def test_nothing_is_downloaded_into_a_folder_that_is_named(served: dict[str, byt
 def test_an_unknown_part_is_refused() -> None:
     with pytest.raises(WorkbenchError, match=r"data\.options\.part"):
         source("mnist", part="everything")
+
+
+# --- what a source brings, told from its loader process --------------------------------------------
+
+BRINGS = """
+import numpy as np
+from imagen_workbench.core import Bringing, Example, Source
+
+class Brings(Source):
+    title, summary, brought = "Brings", "For tests.", False
+
+    def bring(self):
+        for done in (1, 2, 3):
+            yield Bringing("Downloading megabytes", done, 3) if self.settings.most != 3 else "a third"
+        self.brought = True
+
+    def __len__(self):
+        assert self.brought
+        return 5
+
+    def __getitem__(self, index):
+        return Example(np.full((8, 8), index, np.uint8))
+"""
+
+
+def brings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int = 0) -> list[Reading]:
+    install(tmp_path / "site", monkeypatch, "brings-plugin", BRINGS, datasets={"brings": "Brings"})
+    data = {"source": "brings", "size": [8, 8], "channels": 1, "validation": 1, "most": most}
+    return list(reading(Recipe.of({"data": data, "conditioning": {"scheme": "none"}})))
+
+
+def test_whoever_waits_is_told_how_far_a_download_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = brings(tmp_path, monkeypatch)
+    downloads = [each for each in told if each.what == "Downloading megabytes"]
+    assert [(each.done, each.total) for each in downloads] == [(1, 3), (2, 3), (3, 3)]
+    assert told[-1] == Reading(5, 5)
+
+
+def test_nonsense_about_a_download_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(PluginError):
+        brings(tmp_path, monkeypatch, most=3)

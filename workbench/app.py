@@ -43,5 +43,5 @@ def run() -> int:
     worker.start()
     bench.start()
     code = app.exec()
-    worker.join(30)
+    bench.worker.join(30)
     return code

@@ -78,6 +78,15 @@ class ConditioningScheme(ABC):
         return 0
 
     @property
+    def memory(self) -> int:
+        """Bytes that a process holds in which it prepares: those of a frozen encoder. 0: next to nothing.
+
+        Where there are some, examples are prepared in loader processes only, in no more than the machine has room
+        for, and the first ones in each may take as long as opening a dataset.
+        """
+        return 0
+
+    @property
     def choices(self) -> tuple[str, ...]:
         """The texts that can be asked for, where they can be listed."""
         return ()
@@ -140,7 +149,10 @@ class ConditioningScheme(ABC):
         return prepared
 
     def fingerprint(self) -> str:
-        """Changes when `prepare` would give other numbers for the same options: the hash of a frozen encoder."""
+        """Changes when `prepare` would give other numbers for the same options: the hash of a frozen encoder.
+
+        Kept in the model's `Facts.frozen`, by which a scheme knows whether it still has that encoder.
+        """
         return ""
 
     def carried_over(self, name: str, tensor: Tensor, own: Tensor, before: Facts) -> Tensor:  # noqa: ARG002

@@ -59,6 +59,10 @@ class Together(ConditioningScheme):
         return sum(part.image_channels for part in self.parts.values())
 
     @property
+    def memory(self) -> int:
+        return sum(part.memory for part in self.parts.values())
+
+    @property
     def form(self) -> tuple[ConditionField, ...]:
         return tuple(
             replace(field, key=key if field.key in ("", part.key) else f"{key}.{field.key}")

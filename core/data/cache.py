@@ -7,6 +7,7 @@ that grows with the images is mapped from files.
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import functools
 import hashlib
@@ -23,6 +24,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..runs.files import folder_atomically, remove_folder
+from .buckets import brought_to, on_canvas
 from .entries import data_folder
 from .opening import Opened
 from .rows import Aside, fetched, row_of, row_of_example
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
     from ..conditioning import ConditioningScheme
     from ..recipe import Data
+    from .buckets import Shape
     from .rows import Row
     from .source import Source
 
@@ -50,7 +53,9 @@ CAPTIONS = 8
 class Dataset:
     """pixels: [n c h w] uint8 or uint16; prepared: [n …]; labels: [n], -1 for none; hashes: [n 32], SHA-256 of pixels.
 
-    train, held_out: indices into them; set_aside: (name, reason) of what could not be used; captions: a few of them.
+    train, held_out: indices into them; set_aside: (name, reason) of what could not be used; captions: a few of them;
+    parts: [n] uint8, of a mixture: which of the recipe's parts each image is of; buckets: [n] uint8, where images are
+    of several `shapes` (height, width): which of them each is of. It then lies in the top left corner of its pixels.
     The arrays may be mapped from files: take the rows that are needed.
     """
 
@@ -64,9 +69,47 @@ class Dataset:
     set_aside: tuple[tuple[str, str], ...]
     classes: tuple[str, ...]
     captions: tuple[str, ...] = ()
+    parts: np.ndarray | None = None
+    buckets: np.ndarray | None = None
+    shapes: tuple[Shape, ...] = ()
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """[c h w] of what `images` gives."""
+        _, channels, height, width = self.pixels.shape
+        if self.buckets is not None:
+            height, width = self.shapes[0]
+        return channels, height, width
+
+    def images(self, which: np.ndarray) -> np.ndarray:
+        """[k c h w]: those images, at one size. Of several shapes, each fills the first one, and its middle is left."""
+        if self.buckets is None:
+            return self.pixels[which]
+        found = np.empty((len(which), *self.image_shape), self.pixels.dtype)
+        for _, places in self.by_bucket(which):
+            found[places] = brought_to(self.batch(which[places]), self.shapes[0])
+        return found
+
+    def batch(self, which: np.ndarray) -> np.ndarray:
+        """[k c h w]: those images, all of one bucket, at its size."""
+        if self.buckets is None or not len(which):
+            return self.pixels[which]
+        height, width = self.shapes[self.buckets[which[0]]]
+        return self.pixels[which][..., :height, :width]
+
+    def by_bucket(self, which: np.ndarray) -> list[tuple[int, np.ndarray]]:
+        """(bucket, [k] places in `which` of its images) of those that there are."""
+        if self.buckets is None:
+            return [(0, np.arange(len(which)))] if len(which) else []
+        found = self.buckets[which]
+        return [(int(bucket), np.flatnonzero(found == bucket)) for bucket in np.unique(found)]
 
     def manifest(self) -> dict[str, Any]:
         """What a run keeps about its data."""
+        several = {}
+        for name, numbers in (("training_of_parts", self.parts), ("training_of_buckets", self.buckets)):
+            if numbers is not None:
+                several[name] = np.bincount(numbers[self.train]).tolist()
         return {
             "images": len(self.pixels),
             "training": len(self.train),
@@ -75,6 +118,7 @@ class Dataset:
             "set_aside": [list(item) for item in self.set_aside],
             "digest": self._digest(self.train),
             "held_out_digest": self._digest(self.held_out),
+            **several,
         }
 
     def _digest(self, which: np.ndarray, chunk: int = 4096) -> str:
@@ -86,10 +130,11 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Reading:
-    """How far preparing is, in images."""
+    """How far preparing is, in images, or in what `what` says."""
 
     done: int
     total: int
+    what: str = "Reading images"
 
 
 def prepare(
@@ -143,6 +188,8 @@ def kept(
     if store is None:
         store = yield from _for_this_run(rows, opened, settings)
     train, held_out = split(store.hashes, settings.validation)
+    if store.parts is not None:
+        _check_parts(settings, store, train)
     total = len(store.pixels) + len(store.facts["set_aside"])
     yield Reading(total, total)
     return Dataset(
@@ -156,6 +203,9 @@ def kept(
         tuple((name, reason) for name, reason in store.facts["set_aside"]),
         tuple(store.facts["classes"]),
         tuple(store.facts["captions"]),
+        store.parts,
+        store.buckets,
+        settings.shapes if store.buckets is not None else (),
     )
 
 
@@ -165,16 +215,24 @@ def _fill(
     """Fills `folder` with rows, or raises DataError where none can be used."""
     done, aside = 0, list[tuple[str, str]]()
     captions: dict[str, None] = {}
+    ends = list(itertools.accumulate(opened.parts))
     spread = {int(at) for at in np.linspace(0, (opened.length or 4 * CAPTIONS) - 1, 4 * CAPTIONS)}
     reported = time.perf_counter()
-    with StoreWriter(folder) as writer:
+    numbers: dict[str, int] = {name: 0 for name, there in (("parts", ends), ("buckets", settings.buckets)) if there}
+    with StoreWriter(folder, tuple(numbers)) as writer:
         for row in rows:
             if isinstance(row, Aside):
                 aside.append((row.name, row.reason))
             elif row is not None:
                 assert row.prepared is not None
+                pixels = row.pixels
+                if ends:
+                    numbers["parts"] = bisect.bisect_right(ends, done)
+                if settings.buckets:
+                    numbers["buckets"] = settings.shapes.index(pixels.shape[1:])
+                    pixels = on_canvas(pixels, settings.canvas)
                 try:
-                    writer.append(row.pixels, row.prepared, row.label, row.name)
+                    writer.append(pixels, row.prepared, row.label, row.name, **numbers)
                 except DataError as error:
                     aside.append((row.name, f"its condition is {error.what}"))
                 if row.caption and done in spread and len(captions) < CAPTIONS:
@@ -245,6 +303,24 @@ def _check(settings: Data, usable: int, aside: list[tuple[str, str]]) -> None:
     raise DataError(f"{settings.source} has no images", fix="Choose another folder or source", **place)
 
 
+def _check_parts(settings: Data, store: Store, train: np.ndarray) -> None:
+    """Raises DataError where one of a mixture's parts has no image to train on."""
+    assert store.parts is not None
+    usable, shown = (np.bincount(each, minlength=len(settings.parts)) for each in (store.parts, store.parts[train]))
+    for at, part in enumerate(settings.parts):
+        if shown[at]:
+            continue
+        first = next((each for each in store.facts["set_aside"] if each[0].startswith(f"{part.name}: ")), None)
+        if usable[at]:
+            what, fix = f"all {usable[at]:,} usable images of {part.name} are held out", "Hold out fewer"
+        elif first is not None:
+            what = f"no image of {part.name} can be used; the first, {first[0]}: {first[1]}"
+            fix = "Look at these files, or leave the part out"
+        else:
+            what, fix = f"{part.name} has no images", "Leave it out"
+        raise DataError(what, field=f"data.parts.{at}", fix=fix)
+
+
 def _cache_folder(opened: Opened, scheme: ConditioningScheme, settings: Data) -> Path | None:
     if not opened.fingerprint:
         return None
@@ -265,4 +341,6 @@ def _cache_folder(opened: Opened, scheme: ConditioningScheme, settings: Data) ->
         "depth": settings.depth,
         "fit": settings.fit,
     }
+    if settings.buckets:
+        parts["buckets"] = settings.buckets
     return data_folder() / hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]

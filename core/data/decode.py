@@ -18,6 +18,7 @@ from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
 from ..errors import DataError
 from ..recipe import Recipe
 from .arrays import COLOURS, read_numpy, read_tiff, to_depth, values_of, with_channels
+from .buckets import nearest
 
 if TYPE_CHECKING:
     from ..recipe import Data
@@ -25,15 +26,17 @@ if TYPE_CHECKING:
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 OWN_VALUES = {"L", "LA", "RGB", "RGBA", "CMYK"}
 """Pillow's modes whose values are channels as they stand."""
+NARROWED = "has 16-bit colours, of which Pillow reads 8 bits; save it as .npy"
 
 
 def to_pixels(image: Image.Image | np.ndarray | Path, settings: Data) -> np.ndarray:
-    """→ [c h w] uint8 or uint16. Raises DataError with the reason where it cannot be done."""
+    """→ [c h w] uint8 or uint16, of one of the settings' shapes. Raises DataError where it cannot be done."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of a file that can be read after all
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return _pixels(_upright(image, settings), settings)
+            upright = _upright(image, settings)
+            return _pixels(upright, _bucket(upright, settings) if settings.buckets else settings)
     except DataError:
         raise
     except UnidentifiedImageError as error:
@@ -65,10 +68,20 @@ def png_bytes(pixels: np.ndarray) -> bytes:
     return file.getvalue()
 
 
+def _bucket(image: Image.Image | np.ndarray, settings: Data) -> Data:
+    """The settings with the size of the image's own bucket."""
+    height, width = image.shape[:2] if isinstance(image, np.ndarray) else (image.height, image.width)
+    return settings.of_shape(nearest(height, width, settings.shapes))
+
+
 def _upright(image: Image.Image | np.ndarray | Path, settings: Data) -> Image.Image | np.ndarray:
     if isinstance(image, np.ndarray):
         return image
-    return ImageOps.exif_transpose(image) if isinstance(image, Image.Image) else _read(Path(image), settings)
+    if not isinstance(image, Image.Image):
+        return _read(Path(image), settings)
+    if settings.depth == 16 and _is_narrowed(image):
+        raise DataError(NARROWED)
+    return ImageOps.exif_transpose(image)
 
 
 def _read(path: Path, settings: Data) -> Image.Image | np.ndarray:
@@ -87,7 +100,7 @@ def _read(path: Path, settings: Data) -> Image.Image | np.ndarray:
                 opened.load()
                 return ImageOps.exif_transpose(opened)
             if opened.format != "TIFF":
-                raise DataError("has 16-bit colours, of which Pillow reads 8 bits; save it as .npy")
+                raise DataError(NARROWED)
     except UnidentifiedImageError:
         if suffix not in (".tif", ".tiff"):
             raise

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
+import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +20,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 CLASSIFIER = "classifier"
+ARRAYS = "arrays.sqlite"
+"""The file with the arrays of a folder in `arrays_folder`."""
+PATIENCE = 10.0
+"""Seconds that are waited while another process writes into it."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A decoded dataset, or a classifier, whose source is `CLASSIFIER` and whose images are those it was trained on.
+    """A decoded dataset; a classifier, whose source is `CLASSIFIER` and whose images are those it was trained on; or
+    arrays that a plugin keeps: their number stands for the images, what they are of for the path, and shape is empty.
 
     size: its bytes on the drive; last_used: seconds since 1970; images: None where damaged.
     """
@@ -52,10 +60,16 @@ def classifier_folder() -> Path:
     return cache_home() / "classifiers"
 
 
+def arrays_folder() -> Path:
+    """The folder of the cache whose subfolders are arrays that plugins keep (see `KeptArrays`)."""
+    return cache_home() / "arrays"
+
+
 def entries() -> list[Entry]:
     """All that is there, the last used first; half-written ones, too, which a killed process has left."""
     found = [_entry(folder, _data) for folder in _subfolders(data_folder())]
     found += [_entry(folder, _classifier) for folder in _subfolders(classifier_folder())]
+    found += [_entry(folder, functools.partial(_arrays, folder)) for folder in _subfolders(arrays_folder())]
     return sorted(found, key=lambda entry: (-entry.last_used, entry.id))
 
 
@@ -101,6 +115,18 @@ def _data(facts: dict[str, Any]) -> tuple[str, str, list[int]]:
 def _classifier(facts: dict[str, Any]) -> tuple[str, str, list[int]]:
     """As `_data`."""
     return CLASSIFIER, "", facts["shape"]
+
+
+def _arrays(folder: Path, facts: dict[str, Any]) -> tuple[str, str, list[int]]:
+    """As `_data`. Raises ValueError where the file with the arrays is none."""
+    source, about, count = str(facts["source"]), str(facts["about"]), 0
+    if (folder / ARRAYS).exists():
+        try:
+            with contextlib.closing(sqlite3.connect(folder / ARRAYS, timeout=PATIENCE)) as database:
+                count = int(database.execute("SELECT count(*) FROM arrays").fetchone()[0])
+        except sqlite3.Error as error:
+            raise ValueError(f"{ARRAYS} cannot be read: {error}") from error
+    return source, about, [count]
 
 
 def _entry(folder: Path, told: Callable[[dict[str, Any]], tuple[str, str, list[int]]]) -> Entry:

@@ -13,6 +13,7 @@ import queue
 import sys
 import threading
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..errors import WorkbenchError
@@ -103,6 +104,10 @@ class Loader:
     def _open(self, request: dict[str, Any]) -> None:
         self._recipe = recipe = Recipe.of(request["recipe"])
         self._source = source = self._make_source(recipe)
+        brought = self._ask(recipe, lambda: iter(source.bring()))
+        while (told := self._ask(recipe, lambda: next(brought, None))) is not None:
+            self._say({"say": "bringing", **asdict(told)})
+            self.wind(self._limit)
         opened = self._ask(recipe, lambda: Opened.of(source, recipe.data, fingerprint=request["fingerprint"]))
         self._facts = opened.facts
         self._say({"say": "opened", **opened.as_dict()})

@@ -14,6 +14,7 @@ from .. import errors
 from ..errors import DataError, PluginError, WorkbenchError
 from .opening import Opened
 from .process import Process, Task
+from .source import Bringing
 from .work import ByIndex, InARow
 
 if TYPE_CHECKING:
@@ -69,30 +70,39 @@ class Loaders:
             process.close()
         self._arrived = queue.SimpleQueue()
 
-    def opened(self) -> Generator[None, None, Opened]:
-        """What the source tells of itself, asked in a first process. Raises what it raises, or PluginError."""
+    def opened(self) -> Generator[Bringing | None, None, Opened]:
+        """What the source tells of itself, asked in a first process; meanwhile what it brings here, or None.
+
+        Raises what it raises, or PluginError.
+        """
         self.close()
         self._start(fingerprint=True)
         while True:
             for process, told, _ in self._heard():
                 if told is None:
                     raise self._lost(process)
+                if told.get("say") == "bringing":
+                    yield Bringing(str(told.get("what")), int(told.get("done", 0)), int(told.get("total", 0)))
+                    continue
                 process.tasks.popleft()
                 return self._opened_of(told)
-            yield
+            yield None
 
-    def rows(self, opened: Opened, *, prepare: bool) -> Iterator[Row | Aside | None]:
+    def rows(
+        self, opened: Opened, *, prepare: bool, most: int = MOST, slow_start: bool = False
+    ) -> Iterator[Row | Aside | None]:
         """Every example in order of index; None where none has come for a moment.
 
-        prepare: whether conditions are made, too. Raises as `opened` does; PluginError after too many faults.
+        prepare: whether conditions are made, too; most: processes; slow_start: whether the first examples of each may
+        take as long as opening does. Raises as `opened` does; PluginError after too many faults.
         """
         kind = InARow if opened.streams else ByIndex
         if any(process.was_asked_to(kind.do) for process in self._processes):
             self.close()  # what an earlier round has left
         for process in self._processes:
             self._make_ready(process, prepare=prepare)
-        wanted = 1 if opened.streams else max(1, min(self._cores, MOST, -(-(opened.length or 0) // EACH)))
-        work = kind(self._recipe.data, opened)
+        wanted = 1 if opened.streams else max(1, min(self._cores, most, -(-(opened.length or 0) // EACH)))
+        work = kind(self._recipe.data, opened, OPENING if slow_start else 0.0)
         while not work.is_done:
             if len(self._processes) < wanted and work.is_waiting:
                 self._make_ready(self._start(fingerprint=False), prepare=prepare)
@@ -104,6 +114,8 @@ class Loaders:
                     self._blame(process, work)
                     continue
                 self._raise_error(told)
+                if told.get("say") == "bringing":  # of one that is opened later: again
+                    continue
                 try:
                     work.take(process, told, arrays)
                 except (KeyError, IndexError, TypeError, ValueError):

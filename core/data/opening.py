@@ -6,6 +6,7 @@ import operator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from .mixture import Mixture
 from .source import Attribute, Facts, Stream
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ class Opened:
     """kind: of which class it is; streams: whether it is a `Stream`; length: examples that are to be read, None where
     only reading will tell; fingerprint: empty where it has none.
 
-    facts: without captions, for which examples would have to be read.
+    facts: without captions, for which examples would have to be read; parts: examples of each part of a mixture,
+    which come one part after the other.
     """
 
     kind: str
@@ -30,6 +32,7 @@ class Opened:
     fingerprint: str
     options: Mapping[str, Any]
     facts: Facts
+    parts: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, source: Source | Stream, settings: Data, *, fingerprint: bool = True) -> Self:
@@ -53,10 +56,10 @@ class Opened:
             length = settings.most if length is None else min(length, settings.most)
         kind = f"{type(source).__module__}:{type(source).__qualname__}"
         facts = Facts(classes, attributes, fields, (), settings.size, settings.channels)
+        options = source.options.model_dump(mode="json")
+        parts = source.lengths if isinstance(source, Mixture) else ()
         # as it comes back from a loader process
-        return cls(
-            kind, streams, _count(length), told, source.options.model_dump(mode="json"), Facts.of(facts.as_dict())
-        )
+        return cls(kind, streams, _count(length), told, options, Facts.of(facts.as_dict()), parts)
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON can hold it."""
@@ -67,7 +70,8 @@ class Opened:
         """The reverse. Raises KeyError, TypeError or ValueError where it is no such."""
         facts = Facts.of(told["facts"])
         length, options = _count(told["length"]), dict(told["options"])
-        return cls(str(told["kind"]), bool(told["streams"]), length, str(told["fingerprint"]), options, facts)
+        parts = tuple(operator.index(each) for each in told.get("parts", ()))
+        return cls(str(told["kind"]), bool(told["streams"]), length, str(told["fingerprint"]), options, facts, parts)
 
 
 def _count(length: Any) -> int | None:

@@ -116,6 +116,8 @@ def reason_of(error: BaseException) -> str:
 
 def _checked(example: Any, classes: int) -> Example:
     """The same, its label an int. Raises DataError where it is no example, or holds what it should not."""
+    if isinstance(example, DataError):
+        raise example
     if not isinstance(example, Example):
         raise DataError(f"its source gave {type(example).__name__} instead of an Example")
     label = example.label

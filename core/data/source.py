@@ -63,7 +63,8 @@ class Facts:
 
     fields: what its records hold (see `FIELDS`); captions: a few of them; pictures: a few of its images, as PNG files
     in base64, for schemes that are told by pictures; size: (height, width) and channels of the
-    images as they are trained on. All but `classes` may be empty in models of before.
+    images as they are trained on; frozen: what the schemes' `fingerprint` was when the images were prepared. All but
+    `classes` may be empty in models of before.
     """
 
     classes: tuple[str, ...] = ()
@@ -73,6 +74,7 @@ class Facts:
     size: tuple[int, int] = (0, 0)
     channels: int = 0
     pictures: tuple[str, ...] = ()
+    frozen: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON can hold it."""
@@ -94,6 +96,7 @@ class Facts:
             (int(height), int(width)),
             int(values.get("channels", 0)),
             tuple(map(str, values.get("pictures", ()))),
+            tuple(map(str, values.get("frozen", ()))),
         )
 
     def picture(self, index: int) -> np.ndarray:
@@ -105,6 +108,17 @@ class Facts:
         except (OSError, ValueError) as error:
             raise DataError(f"picture {index + 1} of the model cannot be read: {error}") from error
         return picture_array(opened, self.size, self.channels)
+
+
+@dataclass(frozen=True)
+class Bringing:
+    """How far it is, of something that a source brings here. what: such as "Downloading megabytes"; total: 0 where
+    that is not known.
+    """
+
+    what: str
+    done: int
+    total: int = 0
 
 
 class SourceOptions(BaseModel):
@@ -127,6 +141,8 @@ class Described(ABC):  # noqa: B024 - each kind has its own
     citation: ClassVar[str] = ""
     needs_path: ClassVar[bool] = False
     """Whether it reads from a place the person names (`data.path`)."""
+    opens_slowly: ClassVar[bool] = False
+    """Whether opening it may take long, with a download or a large library: a loader process then does it."""
     defaults: ClassVar[dict[str, Any]] = {}
     """Recipe settings that suit it: `{"size": (28, 28), "channels": 1}`."""
     Options: ClassVar[type[BaseModel]] = SourceOptions
@@ -150,6 +166,13 @@ class Described(ABC):  # noqa: B024 - each kind has its own
         """What its examples hold, of `FIELDS`. By default the image, and a label or attributes where they are named."""
         named = (("label", self.classes), ("attributes", self.attributes))
         return ("image", *(name for name, known in named if known))
+
+    def bring(self) -> Iterator[Bringing]:
+        """Brings here what is not here yet, as by a download, and tells how far it is.
+
+        Asked first of all where it is opened in a loader process; a part of a mixture is not asked.
+        """
+        return iter(())
 
     def fingerprint(self) -> str:
         """Changes when the data changes; empty: this source is not cached between runs."""
@@ -188,9 +211,9 @@ class Stream(Described):
     """How many there are, where that is known."""
 
     @abstractmethod
-    def examples(self, position: Position) -> Iterator[tuple[Position, Example]]:
+    def examples(self, position: Position) -> Iterator[tuple[Position, Example | DataError]]:
         """(where to go on after it, example) from `position` on; always the same ones in the same order.
 
-        What raises here ends the stream, after one more try from where it was; an example whose image cannot be
-        decoded is set aside.
+        What raises here ends the stream, after one more try from where it was. An example whose image cannot be
+        decoded is set aside, and so is a DataError that is given in the place of one.
         """

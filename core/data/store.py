@@ -1,9 +1,9 @@
 """Decoded images on the drive: arrays that grow row by row, are mapped when read, and show when they were damaged.
 
-A folder holds `pixels`, `prepared`, `labels`, `hashes`, `name_text` and `name_ends`, each an .npy file, and
-`index.json`, which tells their shapes and checksums, and its own. Nothing is held in memory but what is being
-written; rows are appended rather than written through a map, because a full drive is an error to the one and the
-end of the process to the other.
+A folder holds `pixels`, `prepared`, `labels`, `hashes`, `name_text` and `name_ends`, each an .npy file, perhaps
+`parts` or `buckets`, and `index.json`, which tells their shapes and checksums, and its own. Nothing is held in memory
+but what is being written; rows are appended rather than written through a map, because a full drive is an error to
+the one and the end of the process to the other.
 """
 
 from __future__ import annotations
@@ -93,13 +93,16 @@ class StoreWriter:
     """Fills a folder with a decoded dataset; the folder is one once `finish` has been called."""
 
     ARRAYS = ("pixels", "prepared", "labels", "hashes", "name_text", "name_ends")
+    NUMBERS = ("parts", "buckets")
+    """A small number for each row, where there is one."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, numbers: tuple[str, ...] = ()) -> None:
+        """numbers: those of `NUMBERS` that each row has."""
         self._folder = folder
         self._open = ExitStack()
         self._rows = {
             name: Rows(self._open.enter_context((folder / f"{name}.npy").open("wb", buffering=1 << 20)))
-            for name in self.ARRAYS
+            for name in (*self.ARRAYS, *numbers)
         }
         self._text = 0
 
@@ -115,12 +118,14 @@ class StoreWriter:
     def count(self) -> int:
         return self._rows["pixels"].count
 
-    def append(self, pixels: np.ndarray, prepared: np.ndarray, label: int, name: str) -> None:
+    def append(self, pixels: np.ndarray, prepared: np.ndarray, label: int, name: str, **numbers: int) -> None:
         """One image [c h w] with its prepared condition. Raises DataError where it is unlike those before."""
         self._rows["prepared"].append(prepared)
         self._rows["pixels"].append(pixels)
         self._rows["labels"].append(np.asarray(label, np.int64))
         self._rows["hashes"].append(content_hash(pixels))
+        for kind, number in numbers.items():
+            self._rows[kind].append(np.asarray(number, np.uint8))
         text = np.frombuffer(name.encode(errors="backslashreplace"), np.uint8)
         self._text += len(text)
         self._rows["name_text"].extend(text.tobytes())
@@ -143,21 +148,26 @@ class Store:
     labels: np.ndarray
     hashes: np.ndarray
     names: Names
+    parts: np.ndarray | None = None
+    buckets: np.ndarray | None = None
 
     @classmethod
     def open(cls, folder: Path) -> Store:
         """Raises DataError where there is none, or anything but the pixels is damaged."""
         facts = read_index(folder)
         try:
-            maps = {name: _mapped(folder / f"{name}.npy", facts["arrays"][name]) for name in StoreWriter.ARRAYS}
+            there = [*StoreWriter.ARRAYS, *(name for name in StoreWriter.NUMBERS if name in facts["arrays"])]
+            maps = {name: _mapped(folder / f"{name}.npy", facts["arrays"][name]) for name in there}
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise DataError(f"cannot be mapped: {error}", file=folder) from error
         for name, array in maps.items():
             if name != "pixels" and not all(_whole(array, facts["arrays"][name]["crc32"])):
                 raise DataError("is damaged", file=folder / f"{name}.npy")
         names = Names(maps["name_text"], maps["name_ends"])
-        store = cls(facts, maps["pixels"], maps["prepared"], maps["labels"], maps["hashes"], names)
-        if len({len(store.pixels), len(store.prepared), len(store.labels), len(store.hashes), len(store.names)}) > 1:
+        numbers = {name: maps[name] for name in StoreWriter.NUMBERS if name in maps}
+        store = cls(facts, maps["pixels"], maps["prepared"], maps["labels"], maps["hashes"], names, **numbers)
+        rows = (store.pixels, store.prepared, store.labels, store.hashes, store.names, *numbers.values())
+        if len({len(each) for each in rows}) > 1:
             raise DataError("its arrays differ in length", file=folder)
         return store
 

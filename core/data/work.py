@@ -37,10 +37,12 @@ class Work(ABC):
 
     do: str
 
-    def __init__(self, data: Data, opened: Opened) -> None:
+    def __init__(self, data: Data, opened: Opened, first_limit: float = 0.0) -> None:
+        """first_limit: seconds that each example may take of those that a process is asked for first, if longer."""
         self._opened = opened
-        self._shape = (data.channels, *data.size)
-        row = data.channels * data.size[0] * data.size[1] * data.depth // 8
+        self._first_limit = first_limit
+        self._shapes = {(data.channels, *shape) for shape in data.shapes}
+        row = data.channels * data.canvas[0] * data.canvas[1] * data.depth // 8
         self._chunk = max(1, min(CHUNK, ASKED // row))
         self._ahead = max(FEWEST_AHEAD, min(MOST_AHEAD, AHEAD // row))
         self._come: dict[int, Row | Aside] = {}
@@ -70,6 +72,9 @@ class Work(ABC):
         """As much as a process should be asked for in advance."""
         while self.is_waiting and sum(task.do == self.do for task in process.tasks) < IN_LINE:
             self._give_chunk(process)
+
+    def _limit(self, process: Process) -> float:
+        return EXAMPLE if process.was_asked_to(self.do) else max(EXAMPLE, self._first_limit)
 
     def take(self, process: Process, told: dict[str, Any], arrays: Sequence[np.ndarray]) -> None:
         """What a process says. Raises KeyError, IndexError, TypeError or ValueError where it makes no sense.
@@ -118,7 +123,7 @@ class Work(ABC):
         if told["say"] == "aside":
             return Aside(name, str(told["reason"]))
         pixels, *rest = arrays
-        if pixels.shape != self._shape:
+        if pixels.shape not in self._shapes:
             raise ValueError(f"pixels of shape {pixels.shape}")
         prepared = rest[0] if rest else None
         return Row(pixels, prepared, int(told["label"]), name, told["caption"], dict(told["attributes"]))
@@ -129,8 +134,8 @@ class ByIndex(Work):
 
     do = "decode"
 
-    def __init__(self, data: Data, opened: Opened) -> None:
-        super().__init__(data, opened)
+    def __init__(self, data: Data, opened: Opened, first_limit: float = 0.0) -> None:
+        super().__init__(data, opened, first_limit)
         self._end = opened.length or 0
         self._left = [(at, min(at + self._chunk, self._end)) for at in range(0, self._end, self._chunk)]
 
@@ -144,7 +149,7 @@ class ByIndex(Work):
 
     def _give_chunk(self, process: Process) -> None:
         first, end = heapq.heappop(self._left)
-        process.ask(Task(self.do, EXAMPLE, first, end))
+        process.ask(Task(self.do, self._limit(process), first, end))
 
     def take_back(self, process: Process, reason: str) -> str:
         self.faults += 1
@@ -165,8 +170,8 @@ class InARow(Work):
 
     do = "stream"
 
-    def __init__(self, data: Data, opened: Opened) -> None:
-        super().__init__(data, opened)
+    def __init__(self, data: Data, opened: Opened, first_limit: float = 0.0) -> None:
+        super().__init__(data, opened, first_limit)
         self._end = data.most or None
         self._given = 0
         self._position: Any = None
@@ -184,7 +189,7 @@ class InARow(Work):
         end = self._given + self._chunk
         end = end if self._end is None else min(end, self._end)
         begins = {} if process.was_asked_to(self.do) else {"position": self._position}
-        process.ask(Task(self.do, EXAMPLE, self._given, end), **begins)
+        process.ask(Task(self.do, self._limit(process), self._given, end), **begins)
         self._given = end
 
     def take_back(self, process: Process, reason: str) -> str:

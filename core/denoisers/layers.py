@@ -222,9 +222,9 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
 
 
 def with_coordinates(x: Tensor) -> Tensor:
-    """Two more channels: how far down and how far right each place is, from -1 to 1 (Liu et al. 2018, arXiv 1807.03247).
+    """Two more channels: how far down and how far right each place is, from -1 to 1. x: [b c h w] -> [b c+2 h w].
 
-    x: [b c h w] -> [b c+2 h w].
+    Liu et al. 2018 (arXiv 1807.03247).
     """
     b, _, h, w = x.shape
     down = torch.linspace(-1.0, 1.0, h, dtype=x.dtype, device=x.device)[:, None].expand(b, 1, h, w)

@@ -128,6 +128,7 @@ def evaluating(
     notes: list[str] = []
     if not len(data.held_out):
         notes.append("No image is held out (data.validation is 0): nothing real to compare copies and agreement with.")
+    settings = settings.model_copy(update={"size": None})  # that of the real images
     train = StoredImages(data, data.train)
     held_out = StoredImages(data, data.held_out[: max(count, 1000)])
     conditions = _shared_conditions(model, data)

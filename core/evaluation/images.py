@@ -34,4 +34,4 @@ class StoredImages:
         return len(self.which)
 
     def __getitem__(self, part: slice | np.ndarray, /) -> np.ndarray:
-        return to_unit(torch.from_numpy(self.data.pixels[self.which[part]])).numpy()
+        return to_unit(torch.from_numpy(self.data.images(self.which[part]))).numpy()

@@ -65,7 +65,7 @@ def _about(data: Dataset, which: np.ndarray, device: torch.device, recipe: dict[
     return {
         "format": FORMAT,
         "digest": digest.hexdigest(),
-        "shape": [len(which), *data.pixels.shape[1:]],
+        "shape": [len(which), *data.image_shape],
         "dtype": str(data.pixels.dtype),
         "classes": len(data.classes),
         "recipe": recipe,

@@ -76,7 +76,7 @@ def inspecting(cascade: Cascade, count: int = 200) -> Generator[Turn, None, tupl
     reports = []
     for at in range(1, len(cascade.stages)):
         recipe = cascade.stage(at).recipe
-        data, _ = yield from retold(reading(recipe), lambda seen: Turn("Reading images", seen.done, seen.total))
+        data, _ = yield from retold(reading(recipe), lambda seen: Turn(seen.what, seen.done, seen.total))
         held_out = data.held_out[:count]
         if not len(held_out):
             raise RequestError(
@@ -88,7 +88,7 @@ def inspecting(cascade: Cascade, count: int = 200) -> Generator[Turn, None, tupl
 
 def _stage(cascade: Cascade, at: int, data: Dataset, held_out: np.ndarray) -> Generator[Turn, None, StageReport]:
     name, model = cascade.stages[at].name, cascade.stage(at)
-    real = to_unit(torch.from_numpy(data.pixels[held_out])).numpy()
+    real = to_unit(torch.from_numpy(data.images(held_out))).numpy()
     texts = [_text(data, index) for index in held_out]
     classifier = None
     if data.classes:

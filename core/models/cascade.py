@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..conditioning import Together, keyed_text, keyed_texts
 from ..drawing import draw
-from ..errors import ModelError
+from ..errors import ModelError, RequestError
 from ..recipe import Recipe, Sampling
 from .drawer import Drawer
 
@@ -123,6 +123,7 @@ class Cascade(Drawer):
             weights=sum(stage.weights for stage in self.opened),
             hash=self.identity()["hash"],
             size=self.recipe.data.size,
+            shapes=(),
         )
 
     def identity(self, ema: float | None = None) -> dict[str, Any]:
@@ -136,7 +137,14 @@ class Cascade(Drawer):
         return {"reference": self.reference, "name": self.name, "hash": whole, "step": step, "stages": stages}
 
     def drawing(self, request: Draw, indices: tuple[int, ...] | None = None) -> Generator[Preview | None, None, Drawn]:
-        """As a model's; the pictures grow from stage to stage."""
+        """As a model's; the pictures grow from stage to stage.
+
+        Raises RequestError where another size is asked for than the last stage draws.
+        """
+        if request.sampling.size not in (None, self.recipe.data.size):
+            height, width = self.recipe.data.size
+            raise RequestError(f"a cascade draws {height} × {width}", field="sampling.size", fix="Leave the size out")
+        request = replace(request, sampling=request.sampling.model_copy(update={"size": None}))
         images: np.ndarray | None = None
         began = time.perf_counter()
         found: list[Drawn] = []

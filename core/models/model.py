@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..denoisers.model import DenoisingModel, Weighted
-from ..drawing import Weights, conditions_of, draw, images_per_call, with_levels
+from ..drawing import Weights, conditions_of, draw, images_per_call, size_of, with_levels
 from ..errors import ModelError
 from ..events import ModelOpened
 from ..generators import finish
@@ -113,6 +113,7 @@ class Model(Drawer):
             self.any_ema,
             self.recipe.sampling.model_dump(mode="json"),
             self.scheme.form,
+            self.recipe.data.shapes if self.recipe.data.buckets else (),
         )
 
     @property
@@ -127,7 +128,7 @@ class Model(Drawer):
 
     def levels_fixed(self, settings: Sampling, texts: Sequence[str]) -> Sampling:
         weights = self.drawing_weights(settings.ema)
-        some = [texts[k % len(texts)] for k in range(images_per_call(self.recipe.data.size))]
+        some = [texts[k % len(texts)] for k in range(images_per_call(size_of(weights, settings)))]
         return finish(with_levels(weights, conditions_of(weights, some)[0], settings, len(some)))
 
     def save(self, path: Path | str, *, ema: float | None = None, card: Mapping[str, Any] | None = None) -> None:

@@ -40,7 +40,7 @@ class Run:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path).expanduser()
-        self._lock = filelock.FileLock(self.path / "lock", timeout=0)
+        self._lock = filelock.FileLock(self.path / "lock", timeout=0, thread_local=False)
 
     @property
     def name(self) -> str:

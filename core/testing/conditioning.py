@@ -14,7 +14,7 @@ from ..data.rows import checked_condition
 from ..data.source import FIELDS
 from ..denoisers.layers import initialise
 from ..errors import DataError, RequestError, WorkbenchError
-from ..randomness import generator
+from ..randomness import ImageNoise, generator
 from .fuzzed import options_at_limits
 
 if TYPE_CHECKING:
@@ -63,7 +63,11 @@ class ConditioningContract:
         return np.stack([np.asarray(scheme.prepare(example)) for example in self.examples()])
 
     def _condition(self) -> Condition:
-        return self._encoder()(tensors_of(self._prepared()))
+        return self._encoder()(self._shown(self.make_scheme(), self._prepared()))
+
+    def _shown(self, scheme: ConditioningScheme, prepared: np.ndarray) -> Tensors:
+        """What the encoder gets of it while training, on grey images."""
+        return scheme.for_training(tensors_of(prepared), _grey(scheme, len(prepared)), generator(0, "contract"))
 
     # --- prepare and parse ------------------------------------------------------------------------
 
@@ -95,11 +99,15 @@ class ConditioningContract:
             raise AssertionError("an example without what the scheme needs was taken; raise DataError")
 
     def test_texts_become_what_examples_become(self) -> None:
-        """A person's words and a dataset's records meet in the same numbers; so does what says nothing."""
+        """A person's words and a dataset's records meet in the same numbers, at the latest where the encoder gets them;
+        so does what says nothing.
+        """
         scheme, model = self.make_scheme(), self._prepared()
+        trained = _kinds(self._shown(scheme, model))
         made = {f"parse({text!r})": np.asarray(scheme.parse(text)) for text in self.texts()}
         for what, asked in (*made.items(), ("nothing()", np.asarray(scheme.nothing()))):
-            assert (asked.shape, asked.dtype) == (model.shape[1:], model.dtype), (
+            drawn = _kinds(scheme.for_drawing(tensors_of(asked[None]), ImageNoise(0, (0,), "contract")))
+            assert (asked.shape, asked.dtype) == (model.shape[1:], model.dtype) or drawn == trained, (
                 f"{what} gives {asked.dtype} {asked.shape}, prepare gives {model.dtype} {model.shape[1:]}"
             )
 
@@ -171,8 +179,8 @@ class ConditioningContract:
 
     def test_a_part_is_the_part_of_the_whole(self) -> None:
         """Conditions are cut as batches are."""
-        prepared, encoder = tensors_of(self._prepared()), self._encoder()
-        whole, part = encoder(prepared)[1:], encoder(each_tensor(prepared, lambda each: each[1:]))
+        shown, encoder = self._shown(self.make_scheme(), self._prepared()), self._encoder()
+        whole, part = encoder(shown)[1:], encoder(each_tensor(shown, lambda each: each[1:]))
         for left, right in ((whole, part), (whole.null, part.null)):
             if left is not None:
                 _check_close(left, right, "a row depends on the others of its batch")
@@ -180,8 +188,7 @@ class ConditioningContract:
     def test_training_takes_chance_from_its_generator(self) -> None:
         """The same generator, the same numbers; torch's global one is the person's, and what came in is left alone."""
         scheme, prepared = self.make_scheme(), tensors_of(self._prepared())
-        size, channels = scheme.facts.size, scheme.facts.channels
-        x0 = torch.zeros(len(self.examples()), channels or 1, *(size if all(size) else (8, 8)))
+        x0 = _grey(scheme, len(self.examples()))
         before, given = torch.get_rng_state(), each_tensor(prepared, Tensor.clone)
         first, second = (scheme.for_training(prepared, x0, generator(0, "contract")) for _ in range(2))
         assert torch.equal(torch.get_rng_state(), before), "for_training draws from torch's global generator"
@@ -212,7 +219,7 @@ class ConditioningContract:
             except WorkbenchError as error:
                 assert error.what
                 continue
-            _check_parts(scheme, self._encoder(scheme)(tensors_of(prepared[None])), 1)
+            _check_parts(scheme, self._encoder(scheme)(self._shown(scheme, prepared[None])), 1)
 
     def test_the_form_can_be_shown(self) -> None:
         scheme = self.make_scheme()
@@ -256,6 +263,19 @@ def _check_close(left: Condition, right: Condition, what: str) -> None:
     others = dict(right.parts())
     for name, part in left.parts():
         assert torch.allclose(part.double(), others[name].double(), atol=1e-5), f"{name}: {what}"
+
+
+def _grey(scheme: ConditioningScheme, count: int) -> Tensor:
+    """Images as the scheme's dataset would have them."""
+    size = scheme.facts.size if all(scheme.facts.size) else (8, 8)
+    return torch.zeros(count, scheme.facts.channels or 1, *size)
+
+
+def _kinds(tensors: Tensors) -> object:
+    """Types and shapes, of one image."""
+    if isinstance(tensors, Tensor):
+        return tensors.dtype, tuple(tensors.shape[1:])
+    return {name: _kinds(part) for name, part in tensors.items()}
 
 
 def _equal(left: Tensors, right: Tensors) -> bool:

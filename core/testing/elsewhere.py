@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 
 from ..data.source import Stream
+from ..errors import DataError
 from ..recipe import Recipe
 
 if TYPE_CHECKING:
@@ -85,9 +86,12 @@ def _module(name: str, file: str) -> Any:
         return module
 
 
-def example_digest(example: Example) -> str:
-    """SHA-256 over everything an example holds."""
+def example_digest(example: Example | DataError) -> str:
+    """SHA-256 over everything an example holds, or over what is said in its place."""
     digest = hashlib.sha256()
+    if isinstance(example, DataError):
+        digest.update(str(example).encode())
+        return digest.hexdigest()
     for image in (example.image, example.low_resolution, example.mask):
         _take(digest, image)
     told = (example.label, example.name, example.caption, sorted(example.attributes.items()))

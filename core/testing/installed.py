@@ -10,8 +10,9 @@ import json
 import sys
 import tempfile
 import traceback
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,7 +29,7 @@ from .elsewhere import answers
 from .streams import StreamContract
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from pydantic import BaseModel
 
@@ -135,19 +136,19 @@ def _image(k: int, size: int) -> np.ndarray:
 def main() -> None:
     """{"kind", "recipe"} comes in; a line of JSON goes out for each test: {"test", "error"}."""
     asked, told = json.load(sys.stdin), answers()
-    recipe = Recipe.of(asked["recipe"])
-    kind: Any = InstalledScheme
-    if asked["kind"] == "dataset":
-        kind = InstalledStream if issubclass(source_plugin(recipe).loaded, Stream) else InstalledDataset
-    contract = kind()
+    for name, fault in tests_of(asked["kind"], Recipe.of(asked["recipe"])):
+        told.write(json.dumps({"test": name, "error": fault()}) + "\n")
+        told.flush()
+
+
+def tests_of(kind: str, recipe: Recipe) -> Iterator[tuple[str, Callable[[], str]]]:
+    """The tests of the plugin that the recipe names: each says what it finds wrong, in words; "" where it holds."""
+    contract: Any = InstalledScheme()
+    if kind == "dataset":
+        contract = InstalledStream() if issubclass(source_plugin(recipe).loaded, Stream) else InstalledDataset()
     contract.recipe = recipe
-    for name in [each for each in dir(kind) if each.startswith("test_")]:
-        _tell(told, name, _fault(getattr(contract, name)))
-
-
-def _tell(told: TextIO, test: str, error: str) -> None:
-    told.write(json.dumps({"test": test, "error": error}) + "\n")
-    told.flush()
+    for name in [each for each in dir(contract) if each.startswith("test_")]:
+        yield name, partial(_fault, getattr(contract, name))
 
 
 def _fault(test: Any) -> str:

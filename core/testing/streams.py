@@ -11,6 +11,7 @@ import numpy as np
 from ..data.opening import Opened
 from ..data.rows import Row, row_of_example
 from ..data.source import FIELDS, Example
+from ..errors import DataError
 from ..recipe import Recipe
 from .elsewhere import elsewhere, example_digest
 
@@ -33,14 +34,15 @@ class StreamContract:
     def make_stream(self, folder: Path) -> Stream:
         raise NotImplementedError
 
-    def _first(self, folder: Path, position: Position = None) -> list[tuple[Position, Example]]:
+    def _first(self, folder: Path, position: Position = None) -> list[tuple[Position, Example | DataError]]:
         return list(islice(self.make_stream(folder).examples(position), self.looked_at))
 
     def test_it_has_examples(self, tmp_path: Path) -> None:
         first = self._first(tmp_path)
         assert first, "the stream is empty"
         for position, example in first:
-            assert isinstance(example, Example), f"it yields {type(example).__name__}; yield (position, Example)"
+            told = f"it yields {type(example).__name__}; yield (position, Example)"
+            assert isinstance(example, Example | DataError), told
             assert isinstance(position, str | int), f"the position {position!r} is neither text nor a number"
         assert len({position for position, _ in first}) == len(first), "two examples have the same position"
 

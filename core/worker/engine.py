@@ -81,7 +81,7 @@ class TorchEngine:
         self._emit(
             DataShown(
                 command.ticket,
-                to_pixels(to_unit(torch.from_numpy(data.pixels[shown]))),
+                to_pixels(to_unit(torch.from_numpy(data.images(shown)))),
                 tuple(names[label] if label >= 0 else "" for label in data.labels[shown]),
                 len(data.train),
                 len(data.held_out),

@@ -26,8 +26,9 @@ def events_of(worker: Worker, *commands: Command) -> Iterator[Event]:
     """Posts commands and turns the worker until it has nothing more to do, yielding what it says."""
     for command in commands:
         worker.post(command)
-    while worker.turn():
-        yield from worker.mailbox.take()
+    with worker.watching():
+        while worker.turn():
+            yield from worker.mailbox.take()
     yield from worker.mailbox.take()
 
 

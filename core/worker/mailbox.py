@@ -23,6 +23,7 @@ class Mailbox:
         self._kept: list[Event] = []
         self._latest: dict[type[Event], Event] = {}
         self._wake = wake
+        self._is_shut = False
 
     def listen(self, wake: Callable[[], None] | None) -> None:
         """Replaces the function that is woken; it is called at once if something waits."""
@@ -32,8 +33,19 @@ class Mailbox:
         if wake and waiting:
             wake()
 
+    def shut(self) -> Callable[[], None] | None:
+        """From now on nothing gets in, and nobody is woken. Returns the function that was."""
+        with self._lock:
+            self._is_shut = True
+            self._kept.clear()
+            self._latest.clear()
+            wake, self._wake = self._wake, None
+        return wake
+
     def put(self, event: Event) -> None:
         with self._lock:
+            if self._is_shut:
+                return
             was_empty = not (self._kept or self._latest)
             if isinstance(event, Kept):
                 self._kept.append(event)

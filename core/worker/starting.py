@@ -113,13 +113,20 @@ def recipe_to_train(command: Train, folder: Run) -> Recipe:
 
 def with_whole_paths(recipe: Recipe) -> Recipe:
     """The recipe, its data and its base found from wherever the run is continued."""
-    paths = {}
-    if recipe.data.path and "://" not in recipe.data.path:
-        paths["data.path"] = str(Path(recipe.data.path).expanduser().absolute())
+    paths: dict[str, Any] = {}
+    if recipe.data.path:
+        paths["data.path"] = _whole(recipe.data.path)
+    if any(part.path for part in recipe.data.parts):
+        paths["data.parts"] = [part.model_dump() | {"path": _whole(part.path)} for part in recipe.data.parts]
     base = Path(recipe.finetune.base).expanduser()
     if recipe.finetune.base and base.exists():
         paths["finetune.base"] = str(base.absolute())
     return recipe.with_values(paths) if paths else recipe
+
+
+def _whole(path: str) -> str:
+    """As it is where it is none, or no path of this machine."""
+    return path if not path or "://" in path else str(Path(path).expanduser().absolute())
 
 
 def opened_base(recipe: Recipe) -> Base | None:

@@ -6,6 +6,7 @@ is one slot for each, and the newest request takes it. torch comes in with the e
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import traceback
 from collections import deque
@@ -15,11 +16,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..commands import CancelDraw, Close, Command, Draw, OpenModel, Pause, ReadCatalogue, ShowData, Stop, Train
 from ..errors import WorkbenchError
 from ..events import ClosedDown, Event, Failed, Phase, PhaseChanged
+from ..foreign import Abandoned, watched
 from .mailbox import Mailbox
 from .states import Act, decide
+from .watchdog import GRACE, LIMIT, Watchdog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterator
+
+    from ..foreign import Watched
 
 
 class Turn(StrEnum):
@@ -52,6 +57,10 @@ class TrainingJob(Protocol):
         """Saves the state. Called where it is whole."""
         ...
 
+    def abandon(self) -> None:
+        """Leaves the run to another job, from any thread, while this one hangs for good."""
+        ...
+
 
 class Engine(Protocol):
     """What the worker can do; the real one imports torch. Every job is a generator of turns."""
@@ -80,12 +89,21 @@ class Worker:
     """Takes commands from any thread, works on its own (`start`) or whoever turns it (`turn`).
 
     make_engine: called at the first turn, on the thread that turns, with the function that takes events.
+    limit: seconds that one call of a plugin's may take; grace: those that it then has to end.
     """
 
-    def __init__(self, make_engine: Callable[[Callable[[Event], None]], Engine] = real_engine) -> None:
+    def __init__(
+        self,
+        make_engine: Callable[[Callable[[Event], None]], Engine] = real_engine,
+        *,
+        limit: float = LIMIT,
+        grace: float = GRACE,
+    ) -> None:
         self.mailbox = Mailbox()
         self.phase = Phase.IDLE
         self._make_engine = make_engine
+        self._limit, self._grace = limit, grace
+        self._watched: Watched | None = None
         self._engine: Engine | None = None
         self._inbox: deque[Command] = deque()
         self._arrived = threading.Condition()
@@ -99,6 +117,7 @@ class Worker:
         self._holding = False
         self._ending = False
         self._shutting = False
+        self._is_abandoned = False
 
     # --- from any thread --------------------------------------------------------------------------
 
@@ -122,21 +141,48 @@ class Worker:
             return not self._thread.is_alive()
         return self.phase is Phase.CLOSED
 
+    def abandon(self) -> Worker:
+        """Gives up a thread that hangs in a plugin's call; returns the worker in its place, at work if this one was.
+
+        What was not saved is lost. Should the call end one day, the thread ends, too, and says nothing more.
+        """
+        if self._watched is not None:
+            self._watched.abandon()
+        with self._arrived:
+            self._is_abandoned = True
+            self._arrived.notify()
+        successor = Worker(self._make_engine, limit=self._limit, grace=self._grace)
+        successor.mailbox.listen(self.mailbox.shut())
+        if self._job is not None:
+            self._job.abandon()
+        if self._thread is not None:
+            successor.start()
+        return successor
+
     # --- on the working thread --------------------------------------------------------------------
 
     def run(self) -> None:
         """Turns until it is closed, sleeping while there is nothing to do."""
-        while self.phase is not Phase.CLOSED:
-            if not self.turn():
-                with self._arrived:
-                    self._arrived.wait_for(lambda: bool(self._inbox))
-        self.turn()
+        with contextlib.suppress(Abandoned), self.watching():
+            while self.phase is not Phase.CLOSED:
+                if not self.turn():
+                    with self._arrived:
+                        self._arrived.wait_for(lambda: bool(self._inbox) or self._is_abandoned)
+            self.turn()
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Around the turns, on the thread that turns: a plugin's call that hangs is ended, or told of (`Hanging`)."""
+        with watched() as self._watched, Watchdog(self._watched, self.mailbox.put, self._limit, self._grace).on_duty():
+            yield
 
     def turn(self) -> bool:
         """Handles the commands that wait, then advances one job by one turn; says whether there was anything.
 
-        Once it is closed, all that comes is refused.
+        Once it is closed, all that comes is refused. Raises Abandoned once it is given up.
         """
+        if self._is_abandoned:
+            raise Abandoned
         if self._engine is None and self.phase is not Phase.CLOSED:
             try:
                 self._engine = self._make_engine(self.mailbox.put)

@@ -16,7 +16,7 @@ from ..errors import RunError
 from ..events import Preparing, Progress, RolledBack, SampleRow, Saved
 from ..generators import retold
 from ..machine import choose_device, described_device, memory_held
-from ..models import Model
+from ..models import Model, facts_of
 from ..runs.checkpoint import load_newest, weights_hash, write_checkpoint
 from ..runs.folder import Run
 from ..runs.samples import write_row
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from ..recipe import Recipe
     from ..runs.checkpoint import Checkpoint
     from ..runs.journal import Journal
+    from ..training.held_out import HeldOut
     from ..training.state import TrainingState
 
 ROW = 8
@@ -101,6 +102,9 @@ class TrainingRun:
         journal.write("saved", step, path=str(saved.path.relative_to(self._folder.path)), hashes=facts["hashes"])
         journal.sync()
         self._emit(Saved(self._command.ticket, self.run, step, str(saved.path)))
+
+    def abandon(self) -> None:
+        self._folder.release()
 
     def live_model(self) -> Model | None:
         """The model as it is now, to draw from between two turns; None before there is one."""
@@ -184,7 +188,7 @@ class TrainingRun:
 
     def _read_data(self, recipe: Recipe) -> Generator[Moment, None, tuple[Dataset, ConditioningScheme]]:
         def told(seen: Reading) -> Moment:
-            self._emit(Preparing(self._command.ticket, "Reading images", seen.done, seen.total))
+            self._emit(Preparing(self._command.ticket, seen.what, seen.done, seen.total))
             return Moment.PREPARING
 
         return (yield from retold(reading(recipe), told))
@@ -265,12 +269,13 @@ class TrainingRun:
 
     def _measure_held_out(self) -> Generator[Moment, None, None]:
         _, _, journal = self._parts()
-        loss, bands = yield from self._measured()
-        if not math.isnan(loss):
-            self._held_out = loss
-            journal.write("held_out", self._step(), loss=loss, bands=bands)
+        found = yield from self._measured()
+        if not math.isnan(found.loss):
+            self._held_out = found.loss
+            groups = {"groups": found.groups} if found.groups else {}
+            journal.write("held_out", self._step(), loss=found.loss, bands=found.bands, **groups)
 
-    def _measured(self) -> Generator[Moment, None, tuple[float, list[tuple[str, float]]]]:
+    def _measured(self) -> Generator[Moment, None, HeldOut]:
         setup, state = self._setup, self._state
         assert setup is not None
         assert state is not None
@@ -293,7 +298,8 @@ class TrainingRun:
         model = self.live_model()
         assert model is not None
         recipe = model.recipe
-        request = Draw(0, self.run, (), min(ROW, 4 * images_per_call(recipe.data.size)), recipe.sampling, film=False)
+        size = recipe.sampling.size or recipe.data.size
+        request = Draw(0, self.run, (), min(ROW, 4 * images_per_call(size)), recipe.sampling, film=False)
         work = draw(model.drawing_weights(model.stored_ema(recipe.sampling.ema)), request)
         return (yield from retold(work, _at_work))
 
@@ -325,6 +331,8 @@ class TrainingRun:
         differs = differences(checkpoint.facts["environment"], setup.environment(self._processes))
         if setup.data.manifest()["digest"] != self._folder.read_json("dataset.json").get("digest"):
             differs.append("the training images")
+        if setup.scheme.facts.frozen != facts_of(checkpoint.facts).frozen:
+            differs.append("the frozen encoder")
         self._journal = self._folder.open_journal()
         self._journal.write(
             "resumed",

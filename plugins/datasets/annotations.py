@@ -9,34 +9,23 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import math
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imagen_workbench.core import Attribute, DataError
+from imagen_workbench.core import DataError
+
+from .columns import FILE, Columns, Note, note_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from imagen_workbench.core import Attribute
+
 TABLES = ("metadata.jsonl", "metadata.csv")
-FILE, LABEL = "file_name", "label"
-CAPTIONS = ("caption", "text", "prompt", "description")
-"""Columns that may hold what an image shows, the first of them that is there."""
-MOST_WORDS = 64
-"""Different words in a column, above which it is no attribute."""
 SIDECAR = 4096
 """Characters of a text file that are read."""
-
-
-@dataclass(frozen=True)
-class Note:
-    """What a table tells of one image."""
-
-    caption: str = ""
-    label: str = ""
-    attributes: dict[str, str | float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -68,9 +57,12 @@ def annotations_in(root: Path, folders: Iterable[bytes]) -> Annotations:
                 digest.update(folder + b"/" + name.encode())
                 for file, row in _rows(path, digest):
                     rows[os.path.normpath(os.path.join(folder, os.fsencode(file)))] = row  # noqa: PTH118 - bytes
-    attributes = _attributes(rows.values())
-    names = {each.name for each in attributes}
-    notes = {path: _note(row, names) for path, row in rows.items()}
+    columns = Columns()
+    for row in rows.values():
+        columns.add(row)
+    attributes = columns.attributes()
+    names = [each.name for each in attributes]
+    notes = {path: note_of(row, names) for path, row in rows.items()}
     return Annotations(notes, attributes, digest.hexdigest() if rows else "")
 
 
@@ -124,48 +116,3 @@ def _json_lines(lines: list[str], path: Path) -> Iterator[dict[str, Any]]:
         if not isinstance(row, dict):
             raise DataError(f"line {number} is no JSON object", file=path, fix="Write one object a line")
         yield row
-
-
-def _caption_of(row: dict[str, Any]) -> str:
-    found = next((row[name] for name in CAPTIONS if isinstance(row.get(name), str)), "")
-    return " ".join(found.split())
-
-
-def _attributes(rows: Iterable[dict[str, Any]]) -> tuple[Attribute, ...]:
-    """Columns of numbers, and of few different words; lists and tables are none."""
-    values: dict[str, list[Any]] = {}
-    for row in rows:
-        for name, value in row.items():
-            if name not in (FILE, LABEL, *CAPTIONS) and name and value not in (None, ""):
-                values.setdefault(name, []).append(value)
-    found = []
-    for name, column in values.items():
-        numbers = [_number(value) for value in column]
-        if all(number is not None for number in numbers):
-            known = [number for number in numbers if number is not None]
-            found.append(Attribute(name, low=min(known), high=max(known)))
-        elif all(isinstance(value, str | bool) for value in column):
-            words = sorted({str(value) for value in column})
-            if len(words) <= MOST_WORDS:
-                found.append(Attribute(name, tuple(words)))
-    return tuple(found)
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        number = float(value)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _note(row: dict[str, Any], names: set[str]) -> Note:
-    told: dict[str, str | float] = {
-        name: value if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
-        for name, value in row.items()
-        if name in names and value not in (None, "")
-    }
-    label = row.get(LABEL)
-    return Note(_caption_of(row), "" if label is None else str(label), told)

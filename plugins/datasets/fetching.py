@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
 
-from imagen_workbench.core import DataError
+from imagen_workbench.core import Bringing, DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Generator, Iterator, Mapping
 
 PATIENCE = 30.0
 """Seconds that a server may be silent."""
@@ -69,8 +69,10 @@ def members(path: Path, sizes: Mapping[str, int]) -> dict[str, np.ndarray]:
     raise DataError(f"lacks {missing}, or they are damaged", file=path, fix="Bring it again")
 
 
-def fetch(url: str, sha256: str, unpack: Callable[[Path], Mapping[str, np.ndarray]], home: Path, by_hand: str) -> None:
-    """Downloads a file, checks it, and writes what `unpack` makes of it into `home`, by name.
+def fetch(
+    url: str, sha256: str, unpack: Callable[[Path], Mapping[str, np.ndarray]], home: Path, by_hand: str
+) -> Iterator[Bringing]:
+    """Downloads a file, telling how far it is, checks it, and writes what `unpack` makes of it into `home`, by name.
 
     by_hand: what a person can do without a network. Raises DataError where it cannot be had.
     """
@@ -78,7 +80,7 @@ def fetch(url: str, sha256: str, unpack: Callable[[Path], Mapping[str, np.ndarra
         home.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=home) as place:
             packed = Path(place) / "packed"
-            if _download(url, packed) != sha256:
+            if (yield from _download(url, packed)) != sha256:
                 raise DataError("what came is not what was asked for", file=url, fix=by_hand)
             for name, content in unpack(packed).items():
                 part = Path(place) / name
@@ -89,13 +91,16 @@ def fetch(url: str, sha256: str, unpack: Callable[[Path], Mapping[str, np.ndarra
         raise DataError(f"cannot be downloaded: {reason}", file=url, fix=by_hand) from error
 
 
-def _download(url: str, to: Path) -> str:
+def _download(url: str, to: Path) -> Generator[Bringing, None, str]:
     """Returns the SHA-256 of what came."""
-    digest = hashlib.sha256()
+    digest, done = hashlib.sha256(), 0
     with urllib.request.urlopen(url, timeout=PATIENCE) as answer, to.open("wb") as file:  # noqa: S310 - ours, https
+        whole = (getattr(answer, "length", None) or 0) // CHUNK
         while chunk := answer.read(CHUNK):
             digest.update(chunk)
             file.write(chunk)
+            done += len(chunk)
+            yield Bringing("Downloading megabytes", done // CHUNK, whole)
         file.flush()
         os.fsync(file.fileno())
     return digest.hexdigest()

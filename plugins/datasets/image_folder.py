@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from imagen_workbench.core import Attribute, DataError, Example, Source
 
-from .annotations import Annotations, Note, annotations_in, sidecar
+from .annotations import Annotations, annotations_in, sidecar
+from .columns import Note
 from .file_list import FileList
 
 SUFFIXES = {

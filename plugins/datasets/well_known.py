@@ -13,7 +13,7 @@ from bisect import bisect_right
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,6 +21,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from imagen_workbench.core import DataError, Example, Source, user_home
 
 from .fetching import fetch, gunzipped, mapped, members
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from imagen_workbench.core import Bringing
 
 
 class PartOptions(BaseModel):
@@ -38,6 +43,7 @@ class PartOptions(BaseModel):
 class WellKnown(Source):
     """A published dataset: from `data.path` where one is named, else from our folder, filled by a download."""
 
+    opens_slowly = True
     Options = PartOptions
     options: PartOptions
     names: ClassVar[tuple[str, ...]]
@@ -51,6 +57,8 @@ class WellKnown(Source):
     @cached_property
     def _files(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """(images [n h w] or [n c h w], labels [n]) of each file, all uint8 and mapped where the file is not packed."""
+        for _ in self.bring():
+            pass
         files = [file for part in self.options.parts for file in self._read(part)]
         for images, labels in files:
             if len(images) != len(labels) or (len(labels) and labels.max() >= len(self.names)):
@@ -61,8 +69,22 @@ class WellKnown(Source):
     def _ends(self) -> list[int]:
         return list(accumulate(len(labels) for _, labels in self._files))
 
+    def bring(self) -> Iterator[Bringing]:
+        for part in self.options.parts:
+            for name in self._needed(part):
+                yield from self._fetched(name)
+
     @abstractmethod
-    def _read(self, part: str) -> list[tuple[np.ndarray, np.ndarray]]: ...
+    def _needed(self, part: str) -> tuple[str, ...]:
+        """Names of its files."""
+
+    @abstractmethod
+    def _fetched(self, name: str) -> Iterator[Bringing]:
+        """Downloads that file where it is not here. Raises DataError where that cannot be done."""
+
+    @abstractmethod
+    def _read(self, part: str) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Its files, which are here."""
 
     @cached_property
     def _home(self) -> Path:
@@ -127,25 +149,32 @@ class Mnist(WellKnown):
         "t10k-labels-idx1-ubyte": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
     }
 
-    def _read(self, part: str) -> list[tuple[np.ndarray, np.ndarray]]:
+    def _needed(self, part: str) -> tuple[str, ...]:
         stem = "train" if part == "train" else "t10k"
-        return [(self._idx(f"{stem}-images-idx3-ubyte", 3), self._idx(f"{stem}-labels-idx1-ubyte", 1))]
+        return f"{stem}-images-idx3-ubyte", f"{stem}-labels-idx1-ubyte"
 
-    def _idx(self, name: str, ndim: int) -> np.ndarray:
-        if path := self._find(name):
-            return read_idx(mapped(path), ndim, path)
-        if path := self._find(f"{name}.gz"):
-            return read_idx(gunzipped(path, MOST_IDX), ndim, path)
+    def _fetched(self, name: str) -> Iterator[Bringing]:
         packed = f"{name}.gz"
+        if self._find(name) or self._find(packed):
+            return
         self._check_download(f"{packed} and the other files of {self.title}")
-        fetch(
+        yield from fetch(
             self.site + packed,
             self.digests[name],
             lambda path: {name: gunzipped(path, MOST_IDX)},
             self._home,
             self._by_hand(packed),
         )
-        return read_idx(mapped(self._home / name), ndim, self._home / name)
+
+    def _read(self, part: str) -> list[tuple[np.ndarray, np.ndarray]]:
+        images, labels = self._needed(part)
+        return [(self._idx(images, 3), self._idx(labels, 1))]
+
+    def _idx(self, name: str, ndim: int) -> np.ndarray:
+        if path := self._find(name):
+            return read_idx(mapped(path), ndim, path)
+        path = self._find(f"{name}.gz") or self._home / f"{name}.gz"
+        return read_idx(gunzipped(path, MOST_IDX), ndim, path)
 
 
 class FashionMnist(Mnist):
@@ -187,21 +216,26 @@ class Cifar10(WellKnown):
     per_batch: ClassVar[int] = 10_000
     _batches: dict[str, np.ndarray] | None = None
 
+    def _needed(self, part: str) -> tuple[str, ...]:
+        return self.batches[part]
+
+    def _fetched(self, name: str) -> Iterator[Bringing]:
+        if self._find(name) or self._find(self.archive):
+            return
+        pickled = any((place / "cifar-10-batches-py").is_dir() for place in self._places)
+        binary = f"{self.archive}, the binary version" + (" (the Python version is not read)" if pickled else "")
+        self._check_download(binary)
+        yield from fetch(self.url, self.digest, self._unpacked, self._home, self._by_hand(binary))
+
     def _read(self, part: str) -> list[tuple[np.ndarray, np.ndarray]]:
-        records = [self._records(name) for name in self.batches[part]]
+        records = [self._records(name) for name in self._needed(part)]
         return [(each[:, 1:].reshape(-1, 3, 32, 32), each[:, 0]) for each in records]
 
     def _records(self, name: str) -> np.ndarray:
-        path = self._find(name)
-        if path is None and (packed := self._find(self.archive)):
-            return self._whole(self._unpacked(packed)[name], packed)
-        if path is None:
-            pickled = any((place / "cifar-10-batches-py").is_dir() for place in self._places)
-            binary = f"{self.archive}, the binary version" + (" (the Python version is not read)" if pickled else "")
-            self._check_download(binary)
-            fetch(self.url, self.digest, self._unpacked, self._home, self._by_hand(binary))
-            path = self._home / name
-        return self._whole(mapped(path), path)
+        if path := self._find(name):
+            return self._whole(mapped(path), path)
+        packed = self._find(self.archive) or self._home / self.archive
+        return self._whole(self._unpacked(packed)[name], packed)
 
     def _unpacked(self, packed: Path) -> dict[str, np.ndarray]:
         """All batches of the archive, which is gone through once."""

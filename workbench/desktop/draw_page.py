@@ -9,7 +9,7 @@ from PySide6.QtGui import QAction, QGuiApplication, QKeySequence, QShortcut
 from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QMenu, QVBoxLayout, QWidget
 
 from ..presenters.condition_form import EACH
-from ..presenters.draw_form import FIELDS, GUIDANCE, MORE, PATH, START, WEIGHTS, DrawControl
+from ..presenters.draw_form import FIELDS, GUIDANCE, MORE, PATH, SIZE, START, WEIGHTS, DrawControl
 from ..presenters.drawing_state import MOST_CHIPS, DrawingState
 from . import theme
 from .canvas import ImageGrid
@@ -121,7 +121,8 @@ class DrawPage(QWidget):
         self.choices.setVisible(False)
         start, path, guidance = Group("Start"), Group("Path"), Group("Guidance")
         weights, self.more = Group("Weights"), Group("More")
-        start.add(self.count, self.seed, *self._rows(START))
+        start.add(self.count, self.seed, *self._rows((SIZE, *START)))
+        self.settings[SIZE.key].setVisible(False)
         path.add(*self._rows(PATH))
         guidance.add(*self._rows(GUIDANCE))
         weights.add(*self._rows(WEIGHTS))
@@ -210,7 +211,7 @@ class DrawPage(QWidget):
             action.setCheckable(True)
             action.setChecked(reference == self._shown.model)
         menu.addSeparator()
-        for name, text in (("open-run", "Open a run…"), ("open-file", "Open a model file or picture…")):
+        for name, text in (("open-run", "Open a run…"), ("open-file", "Open a model file, cascade or picture…")):
             menu.addAction(text).setObjectName(name)
         menu.triggered.connect(self._model_chosen)
         menu.aboutToHide.connect(menu.deleteLater)
@@ -222,8 +223,8 @@ class DrawPage(QWidget):
                 home = str(self.presenter.runs_folder())
                 reference = QFileDialog.getExistingDirectory(self, "Open the folder of a run", home)
             case "open-file":
-                kinds = "Models and pictures (*.safetensors *.png)"
-                reference, _ = QFileDialog.getOpenFileName(self, "Open a model file or picture", "", kinds)
+                kinds = "Models, cascades and pictures (*.safetensors *.toml *.png)"
+                reference, _ = QFileDialog.getOpenFileName(self, "Open a model file, cascade or picture", "", kinds)
             case _:
                 reference = action.data()
         if reference:
@@ -292,6 +293,10 @@ class DrawPage(QWidget):
         self.chips.show_choices(() if many else choices)
         self.choices.show_choices([("", EACH), *((text, text) for text in choices)] if many else [])
         self.said.lay_out(state.fields)
+        size = self.settings[SIZE.key]
+        assert isinstance(size, ChoiceControl)
+        size.show_choices(state.sizes)
+        size.setVisible(bool(state.sizes))
         for key, control in self.settings.items():
             if isinstance(control, NumberControl):
                 control.default = state.value(key)

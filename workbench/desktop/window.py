@@ -88,8 +88,10 @@ class Window(QMainWindow):
         box.setObjectName("close-question")
         box.setIcon(QMessageBox.Icon.NoIcon)
         box.setText(f"{run} is in training.")
-        box.setInformativeText("Its state will be saved, and it can go on later from the Train place.")
-        save = box.addButton("Save and close", QMessageBox.ButtonRole.AcceptRole)
+        saves = self.bench.training.state.hanging is None
+        state = "Its state will be saved" if saves else "Its last checkpoint is kept"
+        box.setInformativeText(f"{state}, and it can go on later from the Train place.")
+        save = box.addButton("Save and close" if saves else "Close", QMessageBox.ButtonRole.AcceptRole)
         set_property(save, "kind", "primary")
         box.addButton("Keep training", QMessageBox.ButtonRole.RejectRole)
         box.setDefaultButton(save)

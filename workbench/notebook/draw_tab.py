@@ -9,7 +9,7 @@ import numpy as np
 
 from ...core.errors import RecipeError
 from ..presenters.condition_form import CONDITION, EACH, UNSAID, empty_text, help_of
-from ..presenters.draw_form import CONTROLS, FIELDS, GUIDANCE, MORE, PATH, START, WEIGHTS, DrawControl
+from ..presenters.draw_form import CONTROLS, FIELDS, GUIDANCE, MORE, PATH, SIZE, START, WEIGHTS, DrawControl
 from ..presenters.drawing import MOST_IMAGES, DrawingPresenter
 from ..presenters.drawing_state import MOST_CHIPS, DrawingState
 from ..presenters.forms import FormField, text_of, value_of
@@ -203,6 +203,8 @@ class DrawTab:
             "count", "number", "Images", f"How many are drawn, up to {MOST_IMAGES}.", stops=growing(64), default="8"
         )
         seed = Row("seed", "seed", "Seed", FIELDS["seed"].help)
+        sizes = tuple((text_of(shape), said) for shape, said in replace(state, facts=facts).sizes)
+        size = Row(SIZE.key, "choice", SIZE.field.label, SIZE.help, choices=sizes)
         unfold = Row("more", "fold", help="Interval, threshold, fresh noise.", choices=FOLDED)
         models = ("Model", (model, Row("model-facts", "words")))
         if facts is None:
@@ -212,7 +214,7 @@ class DrawTab:
             (
                 models,
                 *((("Condition", condition),) if condition else ()),
-                ("Start", (count, seed, *self._rows(START))),
+                ("Start", (count, seed, *((size,) if sizes else ()), *self._rows(START))),
                 ("Path", self._rows(PATH)),
                 ("Guidance", self._rows(GUIDANCE)),
                 ("Weights", self._rows(WEIGHTS)),
@@ -235,6 +237,7 @@ class DrawTab:
             "seed": str(sampling.seed),
             "more": "yes" if self._unfolded else "no",
             **{each.key: spoken(each, state.value(each.key)) for each in CONTROLS},
+            SIZE.key: text_of(state.value(SIZE.key)),
         }
         if state.facts is None and state.problem:
             values["model-facts"] = ""

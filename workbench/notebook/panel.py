@@ -35,14 +35,18 @@ class Panel:
     def __init__(self, model: str = FIRST_MODEL, *, worker: Worker | None = None) -> None:
         self._note = kernel_note()
         self._ui = NotebookThread(self._failed)
-        self.worker = worker or Worker()
-        self.bench = Bench(self.worker, self._ui)
+        self.bench = Bench(worker or Worker(), self._ui)
         self._pacer = Pacer(self.bench, self._ui)
         self.view = PanelView(self.bench, self._note)
         self._is_closed = False
         self.worker.start()
         self._ui.post(lambda: self.bench.start(model))
         atexit.register(self._end_work, PATIENCE)
+
+    @property
+    def worker(self) -> Worker:
+        """The one at work: another takes its place where it hangs for good, and is given up."""
+        return self.bench.worker
 
     # --- the last draw ----------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from ...core.events import (
     Drawn,
     Event,
     Failed,
+    Hanging,
     ModelOpened,
     Phase,
     PhaseChanged,
@@ -43,10 +44,11 @@ class Bench:
         self.worker = worker
         self.ui = ui
         self._tickets = itertools.count(1)
-        self.drawing = DrawingPresenter(self.post, self.next_ticket, ui)
-        self.training = TrainingPresenter(self.post, self.next_ticket, ui)
+        self.drawing = DrawingPresenter(self.post, self.next_ticket, ui, self.abandon)
+        self.training = TrainingPresenter(self.post, self.next_ticket, ui, self.abandon)
         self.status = Status()
         self.is_closed = False
+        self._is_hanging = False
         self._progress: Progress | None = None
         self._telling = Sparing(ui, PROGRESS_EVERY, self._tell_progress)
         worker.mailbox.listen(self._wake)
@@ -67,8 +69,22 @@ class Bench:
         if not self.training.state.why_not("draw"):
             self.drawing.choose_model(LIVE)
 
+    def abandon(self) -> None:
+        """Gives up a worker that hangs in a plugin's call: a new one takes its place, and a run that trained waits."""
+        if not self._is_hanging:
+            return
+        run = self.training.state.run if self.training.state.busy else ""
+        self.worker = self.worker.abandon()
+        self._telling.now()
+        self._tell(Hanging())
+        if run:
+            self._tell(PhaseChanged(phase=Phase.IDLE, run=run, reason="It was given up; what was saved is kept."))
+
     def close(self) -> None:
-        """Saves a run that trains and ends the worker; `closed` follows."""
+        """Saves a run that trains and ends the worker; `closed` follows. One that hangs cannot save."""
+        if self._is_hanging:
+            self._is_hanging = False
+            self.worker = self.worker.abandon()
         self.post(Close(self.next_ticket()))
 
     def pump(self) -> None:
@@ -92,9 +108,11 @@ class Bench:
         self._tell(self._progress)
 
     def _tell(self, event: Event) -> None:
+        if isinstance(event, Hanging):
+            self._is_hanging = bool(event.plugin)
         self.drawing.on_event(event)
         self.training.on_event(event)
-        if isinstance(event, DataShown | Drawn | Failed | ModelOpened | PhaseChanged | Progress):
+        if isinstance(event, DataShown | Drawn | Failed | Hanging | ModelOpened | PhaseChanged | Progress):
             self._show_status(event)
         if isinstance(event, ClosedDown):
             self.is_closed = True

@@ -58,6 +58,8 @@ class DrawControl:
         return f"{self.field.help} {self.paper}".strip()
 
 
+SIZE = DrawControl("size", "choice")
+"""For models that were trained on several sizes, which are its choices."""
 START = (DrawControl("temperature", high=2.0),)
 PATH = (
     DrawControl("sampler", "choice", choices=SAMPLER_NAMES),

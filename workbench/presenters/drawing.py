@@ -15,6 +15,7 @@ from ...core.events import (
     Drawn,
     Event,
     Failed,
+    Hanging,
     Measured,
     ModelOpened,
     Phase,
@@ -41,19 +42,29 @@ STOP_AFTER = 0.5
 class DrawingPresenter:
     """State and verbs of the drawing pane; lives on its face's thread.
 
-    post: hands a command to the worker; next_ticket: rising numbers shared with the other panes; ui: the face's clock.
+    post: hands a command to the worker; next_ticket: rising numbers shared with the other panes; ui: the face's clock;
+    abandon: gives up a worker that hangs.
     """
 
     changed = Signal(DrawingState)
 
-    def __init__(self, post: Callable[[Command], None], next_ticket: Callable[[], int], ui: UiThread) -> None:
+    def __init__(
+        self,
+        post: Callable[[Command], None],
+        next_ticket: Callable[[], int],
+        ui: UiThread,
+        abandon: Callable[[], None] = lambda: None,
+    ) -> None:
         self._post = post
         self._next_ticket = next_ticket
         self._ui = ui
+        self._abandon = abandon
         self._state = DrawingState()
         self._ticket = 0
         self._open_ticket = 0
         self._is_partial = False
+        self._hung = ""
+        """What was said about a worker that hangs."""
 
     @property
     def state(self) -> DrawingState:
@@ -152,7 +163,8 @@ class DrawingPresenter:
         self.set(seed=secrets.randbelow(1_000_000))
 
     def cancel(self) -> None:
-        """Ends the draw that runs. What it has shown so far stays."""
+        """Ends the draw that runs, and gives up a worker that hangs. What it has shown so far stays."""
+        self._abandon()
         self._post(CancelDraw(self._ticket))
         self._leave_unfinished()
 
@@ -264,6 +276,11 @@ class DrawingPresenter:
                 self._draw()
             case Failed() if event.ticket in (self._ticket, self._open_ticket) and event.about in ("Draw", "OpenModel"):
                 self._leave_unfinished(problem=event.line)
+            case Hanging() if event.plugin and self._state.drawing:
+                self._hung = f"{event.line} Stop gives it up."
+                self._show(problem=self._hung, stoppable=True)
+            case Hanging() if self._hung and self._state.problem == self._hung:
+                self._show(problem="")
             case Catalogue():
                 self._show(models=_choices(event.models, live=any(ref == LIVE for ref, _ in self._state.models)))
             case PhaseChanged():

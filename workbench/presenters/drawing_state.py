@@ -94,9 +94,17 @@ class DrawingState:
         """What a control shows of a setting."""
         if key == "ema" and self.sampling.ema is None:
             return self.facts.ema if self.facts else 0.0
+        if key == "size" and self.sampling.size is None:
+            return self.facts.size if self.facts else (0, 0)
         if key == "corrections":
             return self.sampling.langevin[0]
         return getattr(self.sampling, key)
+
+    @property
+    def sizes(self) -> tuple[tuple[tuple[int, int], str], ...]:
+        """((height, width), as it is said) to choose from; none where there is but one."""
+        shapes = self.facts.shapes if self.facts else ()
+        return tuple((shape, f"{shape[0]} × {shape[1]}") for shape in shapes) if len(shapes) > 1 else ()
 
     def nearest_ema(self, length: float) -> float:
         """The EMA length that the model can draw with and that is nearest to the one asked for."""
@@ -124,7 +132,7 @@ class DrawingState:
     def check_density(self, sampling: Sampling) -> None:
         """Raises RequestError where the model's images are too small for this quantile on these levels."""
         assert self.facts is not None
-        height, width = self.facts.size
+        height, width = sampling.size or self.facts.size
         values = height * width * self.facts.channels
         check_quantile(sampling.density, values, sampling.sigma_min, sampling.sigma_max)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from ...core.events import DataShown, Drawn, Event, Failed, ModelOpened, Phase, PhaseChanged, Progress
+from ...core.events import DataShown, Drawn, Event, Failed, Hanging, ModelOpened, Phase, PhaseChanged, Progress
 from .numbers import spoken_bytes, spoken_time
 
 Tone = Literal["good", "accent", "warning", "error", "quiet"]
@@ -20,7 +20,7 @@ WORDS: dict[Phase, tuple[str, Tone]] = {
     Phase.CLOSED: ("Closed", "quiet"),
 }
 UNDER_WAY = frozenset((Phase.PREPARING, Phase.TRAINING, Phase.PAUSED, Phase.STOPPING))
-STARTING, FAILED = "Starting", "Failed"
+STARTING, FAILED, HANGING = "Starting", "Failed", "Not answering"
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,8 @@ def status_after(status: Status, event: Event) -> Status:
                 device=event.device or status.device,
                 memory=spoken_bytes(event.memory) or status.memory,
             )
+        case Hanging():
+            return replace(status, state=HANGING, tone="error") if event.plugin else _mended(status, HANGING)
         case DataShown() | ModelOpened():
             return _mended(status, FAILED)
         case Failed(refused=False) if status.phase not in UNDER_WAY or event.about in ("Train", "Stop"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -15,6 +16,7 @@ from ...core.events import (
     DataShown,
     Event,
     Failed,
+    Hanging,
     Phase,
     PhaseChanged,
     Preparing,
@@ -26,6 +28,7 @@ from ...core.events import (
 from ...core.recipe import Recipe
 from ...core.runs.folder import Run, find_runs, new_run_path
 from ...core.runs.samples import read_rows
+from .cascade import STAGE, OpenCascade
 from .curves import CurveReader, Curves
 from .forms import FormField, options_form, recipe_form, text_of, value_of
 from .training_state import GROUPS, TrainingState
@@ -44,20 +47,29 @@ DATA_DELAY = 0.4
 CURVES_EVERY = 1.0
 """Seconds between two readings of a run's journal while it trains."""
 MOST_ROWS = 200
+OPTIONS = "conditioning.options."
 NO_FOLDER = "Choose the folder that the images are in."
 
 
 class TrainingPresenter:
-    """State and verbs of the training pane; lives on its face's thread."""
+    """State and verbs of the training pane; lives on its face's thread. Its arguments are a `DrawingPresenter`'s."""
 
     changed = Signal(TrainingState)
 
-    def __init__(self, post: Callable[[Command], None], next_ticket: Callable[[], int], ui: UiThread) -> None:
+    def __init__(
+        self,
+        post: Callable[[Command], None],
+        next_ticket: Callable[[], int],
+        ui: UiThread,
+        abandon: Callable[[], None] = lambda: None,
+    ) -> None:
         self._post = post
         self._next_ticket = next_ticket
         self._ui = ui
+        self._abandon = abandon
         self._catalogue = Catalogue()
         self._base = Recipe()
+        self._cascade: OpenCascade | None = None
         self._past: list[tuple[Recipe, tuple[tuple[str, str], ...]]] = []
         self._train_ticket = 0
         self._data_due = 0
@@ -80,24 +92,48 @@ class TrainingPresenter:
         """Starts the form from a bundled recipe."""
         for known, toml in self._catalogue.recipes:
             if known == name:
+                self._cascade = None
                 self._begin_from(Recipe.from_toml(toml, file=name), name)
                 return
         self._show(problem=f"{name}: no such recipe. Known: {', '.join(self._state.recipes)}.")
 
     def open_recipe(self, path: Path | str) -> None:
-        """Starts the form from a recipe file."""
+        """Starts the form from a recipe file; from that of a cascade, with one of its stages."""
+        file = Path(path).expanduser()
         try:
-            self._begin_from(Recipe.read(Path(path).expanduser()), Path(path).stem)
+            recipe = Recipe.read(file)
         except RecipeError as error:
             self._show(problem=str(error))
+            return
+        if recipe.stages:
+            self._take_stage(OpenCascade.opened(file, recipe))
+        else:
+            self._cascade = None
+            self._begin_from(recipe, file.stem)
+
+    def _take_stage(self, cascade: OpenCascade) -> None:
+        """Starts the form from a stage's own recipe."""
+        try:
+            recipe = cascade.stage_recipe(self._catalogue.recipes)
+        except RecipeError as error:
+            self._show(problem=str(error))
+            return
+        self._cascade = cascade
+        self._begin_from(recipe, cascade.path.stem)
 
     def set(self, key: str, text: str) -> None:
         """Takes a field as typed. What cannot be used is an error at the field; the rest stays usable."""
         if dict(self._state.texts).get(key) == text:
             return
+        if key == STAGE and self._cascade is not None:
+            if text in self._cascade.field.choices:
+                self._take_stage(replace(self._cascade, stage=text))
+            return
         self._past.append((self._state.recipe, self._state.texts))
         del self._past[:-100]
         texts = dict(self._state.texts) | {key: text}
+        if key == "conditioning.scheme":  # another scheme's options are others, whatever they are called
+            texts = {known: each for known, each in texts.items() if not known.startswith(OPTIONS)}
         self._judge(texts)
         if key.startswith(("data.", "conditioning.scheme", "conditioning.options.")):
             if key == "data.source":
@@ -125,6 +161,11 @@ class TrainingPresenter:
         if reason := self._state.why_not("start"):
             self._show(problem=reason)
             return
+        if run is None and self._cascade is not None:
+            if reason := self._cascade.why_not:
+                self._show(problem=reason)
+                return
+            run = self._cascade.run
         folder = Path(run) if run else new_run_path(self._state.recipe.name)
         self._begin(Train(self._next_ticket(), str(folder), self._state.recipe, minutes=minutes))
 
@@ -151,8 +192,13 @@ class TrainingPresenter:
         self._post(Pause(self._next_ticket()))
 
     def resume(self) -> None:
-        """Goes on after a pause, or after a stop from the last good state."""
-        if self._state.goes_on_from_disk:
+        """Goes on after a pause, or from the last good state: after a stop, or where the worker hangs."""
+        if self._state.hanging is not None:
+            trained = self._state.busy
+            self._abandon()
+            if trained and Run(self._state.run).exists:
+                self.continue_run(self._state.run)
+        elif self._state.goes_on_from_disk:
             self.continue_run(self._state.run)
         else:
             self._post(Resume(self._next_ticket()))
@@ -171,6 +217,8 @@ class TrainingPresenter:
                 self._show(data=event, data_problem="")
             case PhaseChanged():
                 self._follow(event)
+            case Hanging():
+                self._show_hanging(event)
             case Preparing():
                 self._show(preparing=event)
             case Progress():
@@ -220,7 +268,7 @@ class TrainingPresenter:
             self._reader = CurveReader(Path(event.run))
             try:
                 recipe = Run(event.run).recipe()
-                self._show_rows(read_rows(Path(event.run), recipe.data.size)[-MOST_ROWS:])
+                self._show_rows(read_rows(Path(event.run), recipe.sampling.size or recipe.data.size)[-MOST_ROWS:])
             except WorkbenchError as error:
                 self._show(problem=str(error))
         if event.phase in (Phase.PAUSED, Phase.IDLE):
@@ -230,6 +278,14 @@ class TrainingPresenter:
     def _is_saved(self, run: str) -> bool:
         """Whether there is a state of the run to go on from."""
         return bool(run) and (self._state.saved_step >= 0 or any(Run(run).checkpoints.glob("[0-9]*")))
+
+    def _show_hanging(self, event: Hanging) -> None:
+        if event.plugin:
+            then = "Resume goes on from the last checkpoint." if self._state.busy else "Resume gives it up."
+            self._show(hanging=event, problem=f"{event.line} {then}")
+        elif self._state.hanging is not None:
+            told = self._state.problem.startswith(self._state.hanging.line)
+            self._show(hanging=None, problem="" if told else self._state.problem, preparing=None)
 
     def _show_failure(self, event: Failed) -> None:
         run = self._state.run
@@ -301,6 +357,8 @@ class TrainingPresenter:
             "data.source": (self._catalogue.datasets, recipe.data.source),
             "conditioning.scheme": (self._catalogue.schemes, recipe.conditioning.scheme),
         }
+        if self._cascade is not None:
+            groups.append(("Cascade", (self._cascade.field,)))
         for title, keys in GROUPS:
             fields: list[FormField] = []
             own: tuple[FormField, ...] = ()
@@ -308,37 +366,53 @@ class TrainingPresenter:
             for each in recipe_form(keys):
                 if each.key == "data.path" and not needs_path:
                     continue
+                if each.key == "data.most" and recipe.data.parts:
+                    continue  # each part has its own
                 if each.key not in chosen:
                     fields.append(each)
                     continue
                 plugins, name = chosen[each.key]
                 names = tuple(plugin.name for plugin in plugins if not plugin.error) or (name,)
-                if each.key == "conditioning.scheme" and name not in names:
-                    names = (*names, name)  # several at once, as "label + text"
+                several = name  # at once, as "label + text"
+                if each.key == "data.source":
+                    several = self._base.data.source if self._base.data.parts else ""
+                if several and several not in names:
+                    names = (*names, several)
                 fields.append(replace(each, kind="choice", choices=names))
                 facts = next((plugin for plugin in plugins if plugin.name == name), None)
                 if facts is not None:
                     own = options_form(facts.options, f"{each.key.partition('.')[0]}.options")
                     needs_path = facts.needs_path
             groups.append((title, (*fields, *own)))
+            if title == "Condition":
+                groups += self._several_forms(recipe)
         return tuple(groups)
+
+    def _several_forms(self, recipe: Recipe) -> list[tuple[str, tuple[FormField, ...]]]:
+        """Of several schemes at once, each one's options under its own heading."""
+        known = {plugin.name: plugin for plugin in self._catalogue.schemes}
+        chosen = [known[name] for name in several(recipe.conditioning.scheme) if name in known]
+        forms = ((each.title or each.name, options_form(each.options, f"{OPTIONS}{each.name}")) for each in chosen)
+        return [(title, fields) for title, fields in forms if fields]
 
     def _judge(self, texts: dict[str, str]) -> None:
         """Reads all fields as typed: a new recipe from those that can be used, errors at the others."""
         fields = {each.key: each for _, group in self._state.form for each in group}
         errors: dict[str, str] = {}
-        recipe = self._base
         values: dict[str, Any] = {}
         for key, text in texts.items():
-            if key not in fields:
+            if key not in fields or key == STAGE:
                 continue
             try:
                 values[key] = value_of(fields[key], text)
             except RecipeError as error:
                 errors[key] = f"{error.fix}."
+        if self._base.data.parts and values.get("data.source") != self._base.data.source:
+            values["data.parts"] = []  # another source was chosen in place of them
+        recipe = base = self._base_of(values)
         while values:
             try:
-                recipe = self._base.with_values(values)
+                recipe = base.with_values(values)
                 break
             except RecipeError as error:
                 key = next(
@@ -358,7 +432,7 @@ class TrainingPresenter:
             problem="",
         )
         form = self._form_for(recipe)
-        if form != self._state.form:
+        if form != self._state.form or any(each.key not in texts for _, group in form for each in group):
             known = {each.key for _, group in form for each in group}
             kept = {key: text for key, text in texts.items() if key in known}
             flat = _flat(recipe)
@@ -370,6 +444,27 @@ class TrainingPresenter:
             }
             self._show(form=form)
             self._judge(kept | added)
+
+    def _base_of(self, values: dict[str, Any]) -> Recipe:
+        """What the form started from, without the options of plugins that are no longer chosen.
+
+        Of the values, those of several schemes' options are put together in `values`, each scheme's in a table.
+        """
+        base = self._base
+        source, scheme = values.get("data.source"), values.get("conditioning.scheme", base.conditioning.scheme)
+        options = options_for(base.conditioning.scheme, base.conditioning.options, scheme)
+        for key in [key for key in values if key.startswith(OPTIONS)]:
+            name, _, inner = key.removeprefix(OPTIONS).partition(".")
+            if inner or name in several(scheme):
+                value = values.pop(key)
+                if value is not None and name in several(scheme):
+                    options.setdefault(name, {})[inner] = value
+        others: dict[str, Any] = {}
+        if source not in (None, base.data.source) and base.data.options:
+            others["data.options"] = {}
+        if options != base.conditioning.options:
+            others["conditioning.options"] = options
+        return base.with_values(others) if others else base
 
     def _unnamed(self, recipe: Recipe) -> dict[str, str]:
         """The error at the folder's field, where the source needs one and none is named."""
@@ -407,6 +502,21 @@ class TrainingPresenter:
             self.changed.emit(self._state)
 
 
+def several(scheme: str) -> list[str]:
+    """ "label + text" → label, text; empty for one alone."""
+    names = [name.strip() for name in scheme.split("+")]
+    return names if len(names) > 1 else []
+
+
+def options_for(before: str, options: dict[str, Any], scheme: str) -> dict[str, Any]:
+    """The options that a scheme, or several at once, keep of those of the schemes before."""
+    if before == scheme:
+        return copy.deepcopy(options)
+    tables: dict[str, Any] = options if several(before) else {before: options}
+    kept = {name: copy.deepcopy(tables[name]) for name in several(scheme) or [scheme] if tables.get(name)}
+    return kept if several(scheme) else kept.get(scheme, {})
+
+
 def _flat(recipe: Recipe) -> dict[str, Any]:
     """Dotted keys → values, plugins' options among them."""
     flat: dict[str, Any] = {}
@@ -417,7 +527,12 @@ def _flat(recipe: Recipe) -> dict[str, Any]:
             continue
         for key, value in cast("dict[str, Any]", table).items():
             if key == "options":
-                flat |= {f"{section}.options.{name}": inner for name, inner in value.items()}
+                for name, inner in value.items():
+                    if isinstance(inner, dict):  # of one of several schemes
+                        own = cast("dict[str, Any]", inner)
+                        flat |= {f"{section}.options.{name}.{option}": each for option, each in own.items()}
+                    else:
+                        flat[f"{section}.options.{name}"] = inner
             else:
                 flat[f"{section}.{key}"] = value
     return flat

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ...core.events import (
     DataShown,
+    Hanging,
     Phase,
     Preparing,
     Progress,
@@ -104,6 +105,8 @@ class TrainingState:
     finished: bool = False
     unfinished: bool = False
     """Whether the run has ended before its planned end, with a state to go on from."""
+    hanging: Hanging | None = None
+    """A plugin's call that does not end."""
     preparing: Preparing | None = None
     progress: Progress | None = None
     saved_step: int = -1
@@ -133,7 +136,8 @@ class TrainingState:
             case "pause":
                 return "" if phase is Phase.TRAINING else "Nothing is training."
             case "resume":
-                return "" if phase is Phase.PAUSED or self.goes_on_from_disk else "Nothing is paused."
+                waits = phase is Phase.PAUSED or self.goes_on_from_disk or self.hanging is not None
+                return "" if waits else "Nothing is paused."
             case "stop":
                 return "" if phase in (Phase.PREPARING, Phase.TRAINING, Phase.PAUSED) else "Nothing is training."
             case "draw":
@@ -149,6 +153,8 @@ class TrainingState:
     @property
     def verbs(self) -> tuple[str, ...]:
         """What is offered about the run, in order."""
+        if self.hanging is not None:
+            return ("resume",)
         if self.goes_on_from_disk:
             return ("draw", "resume", "start")
         if self.phase is Phase.PAUSED:

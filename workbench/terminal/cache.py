@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 def add_to(commands: argparse._SubParsersAction[Any]) -> None:
     """Adds the command."""
-    command = commands.add_parser("cache", help="show the decoded images and classifiers that are kept, or clear them")
+    command = commands.add_parser(
+        "cache", help="show what is kept: decoded images, encoded texts, classifiers; or clear it"
+    )
     command.add_argument(
         "--clear",
         metavar="NAME",
@@ -53,8 +55,10 @@ def _cache(options: argparse.Namespace) -> int:
 def _row(entry: Entry) -> tuple[str, ...]:
     if entry.images is None:
         return entry.id, "not whole", "", _megabytes(entry.size), _when(entry), ""
-    channels, height, width = entry.shape
-    images = f"{entry.images:,} of {height} × {width} × {channels}"
+    images = f"{entry.images:,}"
+    if entry.shape:
+        channels, height, width = entry.shape
+        images += f" of {height} × {width} × {channels}"
     return entry.id, entry.source, images, _megabytes(entry.size), _when(entry), entry.path
 
 

@@ -91,7 +91,7 @@ def _turns(options: argparse.Namespace, model: Drawer) -> Generator[Turn, None, 
     settings = model.recipe.with_values(given).sampling
     data, _ = yield from retold(
         reading(_recipe_of_data(options.data, model.recipe)),
-        lambda seen: Turn("Reading images", seen.done, seen.total),
+        lambda seen: Turn(seen.what, seen.done, seen.total),
     )
     return (yield from evaluating(model, data, options.count, settings, epochs=options.epochs))
 
@@ -103,6 +103,7 @@ def _recipe_of_data(reference: str | None, recipe: Recipe) -> Recipe:
     folder = Path(reference).expanduser()
     if folder.is_dir():
         values = {"data.source": "image-folder", "data.path": str(folder.absolute()), "data.options": {}}
+        values |= {"data.parts": []}
         values |= {"data.validation": HELD_OUT_OF_FOLDER}
         # nothing is said about the images, so that those without a class are read, too; classes stay known
         return recipe.with_values(values | {"conditioning.scheme": "none", "conditioning.options": {}})

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...core.errors import PluginError
-from ...core.recipe import Recipe, parse_setting
 from .console import plain_console
 from .table import print_table
 from .writing import writing
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
     from ...core.events import PluginFacts
     from ...core.plugin_files import PluginFile
+    from ...core.recipe import Recipe
 
 KINDS = {"Source": "dataset", "ConditioningScheme": "conditioning"}
 TESTS = "import sys; sys.path[:] = sys.argv[1:]; from imagen_workbench.core.testing.installed import main; main()"
@@ -133,11 +133,13 @@ def _new(options: argparse.Namespace) -> int:
 
 
 def _test(options: argparse.Namespace) -> int:
-    kind, recipe = _asked(options)
+    from ...core.testing.chosen import chosen, words_of
+
+    kind, recipe = chosen(options.name, options.settings)
     passed = failed = 0
     console = plain_console()
     for told in _results(kind, recipe):
-        what = told["test"].removeprefix("test_").replace("_", " ")
+        what = words_of(told["test"])
         if told["error"]:
             failed += 1
             console.print(f"✗ {what}", style="red", soft_wrap=True)
@@ -147,24 +149,6 @@ def _test(options: argparse.Namespace) -> int:
             console.print(f"✓ {what}", style="green", soft_wrap=True)
     console.print(f"{passed} of {passed + failed} hold.", soft_wrap=True)
     return 2 if failed else 0
-
-
-def _asked(options: argparse.Namespace) -> tuple[str, Recipe]:
-    """(kind, recipe with the plugin). Raises PluginError where there is none of this name, or it is off."""
-    found = next((each for each in _plugins() if each.name == options.name), None)
-    if found is None:
-        known = ", ".join(each.name for each in _plugins())
-        raise PluginError(f"there is no plugin {options.name!r}", fix=f"Known: {known}")
-    if found.error:
-        raise PluginError(found.error)
-    settings = dict(parse_setting(text) for text in options.settings)
-    if KINDS[found.kind] == "conditioning":
-        return "conditioning", Recipe.of({}).with_values({"conditioning.scheme": found.name, **settings})
-    values = {"data.source": found.name, **{f"data.{key}": value for key, value in found.defaults.items()}, **settings}
-    recipe = Recipe.of({}).with_values(values)
-    if found.needs_path and not recipe.data.path:
-        raise PluginError(f"{found.name} reads from a place", field="data.path", fix="Say which: --set data.path=…")
-    return "dataset", recipe
 
 
 def _results(kind: str, recipe: Recipe) -> Iterator[dict[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,15 @@ if TYPE_CHECKING:
 
     from ...core.models import Drawer, Drawing
 
+
+def read_size(text: str) -> tuple[int, int]:
+    """ "24x32" → (24, 32): height, then width."""
+    found = re.fullmatch(r"(\d+)[x×](\d+)", text.strip().lower())
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; write height and width as 24x32")
+    return int(found[1]), int(found[2])
+
+
 SETTINGS: tuple[tuple[str, Any, str, str], ...] = (
     ("guidance", float, "W", "1 is no guidance"),
     ("sampler", str, "S", "euler, heun, dpmpp-2m, dpmpp-2m-sde, unipc, ddim, ddpm, langevin, predictor-corrector"),
@@ -28,6 +38,7 @@ SETTINGS: tuple[tuple[str, Any, str, str], ...] = (
     ("temperature", float, "T", "scales the starting noise"),
     ("threshold", str, "KIND", "none, static or dynamic"),
     ("seed", int, "K", "decides the starting noise"),
+    ("size", read_size, "HxW", "height and width, where not those that the model was trained with"),
     ("ema", float, "L", "EMA length; 0 draws from the raw weights"),
 )
 """Options that are settings of the recipe's `sampling`; `--set` reaches the others."""
@@ -42,7 +53,7 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
     command.add_argument("--count", metavar="N", type=int, help="how many images (default: 8)")
     command.add_argument(
         "--condition", metavar="C", action="append", default=[],
-        help="one image's condition, cycled to count; several at once: '3 AND 5:0.5'",
+        help="one image's condition, cycled to count; several at once: '3 AND 5:0.5'; mixed classes: '3 + 5:0.5'",
     )  # fmt: skip
     for name, kind, value, about in SETTINGS:
         command.add_argument(f"--{name}", metavar=value, type=kind, help=about)
