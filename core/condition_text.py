@@ -34,7 +34,7 @@ def _term(part: str, choices: Sequence[str]) -> tuple[float, str]:
         inside, weight = bracketed.groups()
         return (1.0 if weight is None else _weight(weight, part)), inside.strip()
     name, colon, weight = part.rpartition(":")
-    if not colon or (choices and " + " in part):
+    if not colon or (choices and " + " in part and name.strip() not in choices):
         return 1.0, part
     return _weight(weight, part), name.strip()
 

@@ -18,7 +18,7 @@ from .extensions import asked_of_source, make_scheme, make_source, scheme_plugin
 from .generators import finish, retold
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from .conditioning import ConditioningScheme
     from .data.rows import Row
@@ -43,7 +43,7 @@ def reading(recipe: Recipe, *, check: bool = True) -> Generator[Reading, None, t
 
     sources, others = source_plugins(recipe), scheme_plugins(recipe)
     ours = all(each.is_ours for each in others)
-    with Loaders(recipe, available_cores(), *_blamed(*sources, *others)) as loaders:
+    with Loaders(recipe, available_cores(), *_blamed(sources, others)) as loaders:
         opened, here = yield from _opened(recipe, sources, loaders)
         _check_needs(recipe, others, opened.facts)
         scheme = make_scheme(recipe, opened.facts)
@@ -104,10 +104,10 @@ def _rows(
     return (row if row is None or isinstance(row, Aside) else with_condition(row, scheme.prepare) for row in rows)
 
 
-def _blamed(*plugins: Plugin[Any]) -> tuple[str, str]:
-    """(who is named where a loader process goes down, what is to be done): what is not ours, or the source."""
-    others = [each for each in plugins if not each.is_ours] or plugins[:1]
-    who = " or ".join(f"the plugin {each.name!r} of {each.package}" for each in others)
+def _blamed(sources: Sequence[Plugin[Any]], schemes: Sequence[Plugin[Any]]) -> tuple[str, str]:
+    """(who is named where a loader process goes down, what is to be done): what is not ours, or the sources."""
+    others = [each for each in (*sources, *schemes) if not each.is_ours] or sources
+    who = " or ".join(dict.fromkeys(f"the plugin {each.name!r} of {each.package}" for each in others))
     makers = " or ".join(dict.fromkeys(each.package for each in others))
     return who, f"Report it to the makers of {makers}, or leave out what it cannot read"
 

@@ -111,3 +111,17 @@ def test_damage_is_shown_as_such() -> None:
     file().write_bytes(b"no database" * 100)
     assert [entry.images for entry in entries()] == [None]
     assert len(clear()) == 1
+
+
+def test_they_are_listed_while_another_process_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its journal may be gone between the look at the folder and that at the file."""
+    kept().put("a", np.zeros(3))
+    journal = file().with_name(f"{ARRAYS}-journal")
+    inside = type(journal).iterdir
+
+    def with_journal(folder: Path) -> list[Path]:
+        found = list(inside(folder))
+        return [*found, journal] if folder == journal.parent else found
+
+    monkeypatch.setattr(type(journal), "iterdir", with_journal)
+    assert [(entry.images, entry.size > 0) for entry in entries()] == [(1, True)]

@@ -21,9 +21,9 @@ from imagen_workbench.core.data.entries import cache_home
 from imagen_workbench.core.data.mixture import MixedPart, Mixture
 from imagen_workbench.core.data.opening import Opened
 from imagen_workbench.core.data.source import Facts
-from imagen_workbench.core.datasets import read
+from imagen_workbench.core.datasets import _blamed, read
 from imagen_workbench.core.errors import DataError, PluginError, RecipeError
-from imagen_workbench.core.extensions import make_scheme, make_source
+from imagen_workbench.core.extensions import make_scheme, make_source, scheme_plugins, source_plugins
 from imagen_workbench.core.generators import finish
 from imagen_workbench.core.recipe import Recipe, parse_setting
 from imagen_workbench.core.runs.checkpoint import checkpoints
@@ -331,6 +331,18 @@ def test_a_foreign_part_is_read_by_loaders_and_its_examples_are_set_aside_by_nam
     assert data.parts.tolist() == [0] * 4 + [1] * 4
     assert [name for name, _ in data.set_aside] == [f"trouble examples: no {k}" for k in (1, 3, 5, 7)]
     assert [data.classes[label] for label in data.labels] == ["a", "a", "b", "b", "a", "a", "a", "a"]
+
+
+def test_where_a_process_goes_down_any_of_the_sources_may_be_to_blame(trouble: None, tmp_path: Path) -> None:
+    def blamed(recipe: Recipe) -> str:
+        return _blamed(source_plugins(recipe), scheme_plugins(recipe))[0]
+
+    ours = Recipe.read(EXAMPLE)
+    words = blamed(ours)
+    assert words.startswith("the plugin 'digits' of imagen-workbench or the plugin 'captioned-shapes' of ")
+    assert "label" not in words
+    assert blamed(folders(tmp_path)).count("image-folder") == 1
+    assert blamed(troubled("all", tmp_path)) == "the plugin 'trouble' of mixed-trouble"
 
 
 def test_a_part_without_training_images_is_named(trouble: None, tmp_path: Path) -> None:

@@ -98,8 +98,11 @@ def recipe(tiny_recipe: Recipe, hangs: type) -> Recipe:
 
 
 @contextmanager
-def at_work(limit: float = 0.3, grace: float = 0.3) -> Iterator[list[Worker]]:
-    """A worker on a thread of its own; whoever takes its place goes into the list, whose last is closed at the end."""
+def at_work(limit: float = 2.0, grace: float = 0.3) -> Iterator[list[Worker]]:
+    """A worker on a thread of its own; whoever takes its place goes into the list, whose last is closed at the end.
+
+    limit: more than any honest call takes, on a busy machine, too.
+    """
     workers = [Worker(limit=limit, grace=grace)]
     workers[0].start()
     try:

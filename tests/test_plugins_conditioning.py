@@ -125,10 +125,11 @@ def test_terms_keep_their_keys() -> None:
         ("7 AND (3:0.25 + 5):-1", [(1.0, "7"), (-1.0, "3:0.25 + 5")]),
         ("(3 + 5) AND 7", [(1.0, "3 + 5"), (1.0, "7")]),
         ("a + b:2 AND 3", [(1.0, "a + b:2"), (1.0, "3")]),
+        ("black + white:0.5 AND 3", [(0.5, "black + white"), (1.0, "3")]),
     ],
 )
 def test_a_mixture_in_a_composition_keeps_its_weights(text: str, terms: list[tuple[float, str]]) -> None:
-    assert composed_texts(text, (*"0123456789", "a + b:2")) == terms
+    assert composed_texts(text, (*"0123456789", "a + b:2", "black + white")) == terms
 
 
 def test_words_in_brackets_stay_as_they_are() -> None:

@@ -215,6 +215,16 @@ def test_other_files_are_another_dataset(tmp_path: Path) -> None:
     assert made(path).fingerprint() not in ("", before)
 
 
+@pytest.mark.parametrize("source", ["hugging-face", "hugging-face-streaming"])
+def test_a_picture_that_moves_to_another_class_makes_another_dataset(tmp_path: Path, source: str) -> None:
+    path = pictures(tmp_path)
+    for k in range(COUNT // 2):
+        (path / "dog" / f"{k}.png").rename(path / "dog" / f"{k + 6}.png")
+    before = made(path, source).fingerprint()
+    (path / "cat" / "5.png").rename(path / "dog" / "5.png")  # the names are in the same order as before
+    assert made(path, source).fingerprint() != before
+
+
 def pictures(folder: Path) -> Path:
     for kind in ("cat", "dog"):
         (folder / "pictures" / kind).mkdir(parents=True)

@@ -12,6 +12,7 @@ from PIL import Image, ImageFilter
 from imagen_workbench.core.datasets import read
 from imagen_workbench.core.errors import RecipeError, RequestError
 from imagen_workbench.core.extensions import bundled_recipes, make_source
+from imagen_workbench.core.models import open_model
 from imagen_workbench.core.recipe import Recipe
 from imagen_workbench.core.testing import DatasetContract
 from imagen_workbench.plugins.datasets.captioned_shapes import (
@@ -338,3 +339,17 @@ def test_askew_is_no_relation() -> None:
 def test_what_is_no_picture_is_refused() -> None:
     with pytest.raises(ValueError, match="uint8"):
         things_in(np.zeros((3, 32, 32), np.float32))
+
+
+def test_the_bundled_model_draws_what_it_is_told(homes: Path) -> None:
+    asked = (
+        "a small red circle in the top left",
+        "a large blue square in the bottom right",
+        "a small green triangle in the top right",
+        "a large yellow circle in the bottom left",
+    )
+    model = open_model("shapes")
+    arrays = model.draw(conditions=asked, count=len(asked), seed=1).arrays
+    pictures = np.rint((arrays.transpose(0, 2, 3, 1) + 1) * 127.5).astype(np.uint8)
+    answers = [right(things_in(picture), caption) for picture, caption in zip(pictures, asked, strict=True)]
+    assert sum(all(answer.values()) for answer in answers) >= 3, answers

@@ -71,6 +71,9 @@ class STL10(SVHN):
 class Caltech101(VisionDataset):
     categories = ["a", "b", "c"]
 
+class Imagenette(SVHN):
+    classes = [("a", "an a"), ("b",), ("c", "see")]
+
 class CelebA(SVHN):
     attr_names = ["Bald", "Smiling", ""]
     def __getitem__(self, index):
@@ -154,6 +157,7 @@ def test_each_is_asked_in_its_own_words(tmp_path: Path, options: dict[str, str],
 def test_classes_without_names_are_numbers(tmp_path: Path) -> None:
     assert made(copy_in(tmp_path), dataset="SVHN").classes == tuple("0123456789")
     assert made(tmp_path, dataset="Caltech101").classes == ("a", "b", "c")
+    assert made(tmp_path, dataset="Imagenette").classes == ("a", "b", "c"), "of several names the first"
     assert [made(tmp_path, dataset="STL10")[k].label for k in range(3)] == [None, 0, 1]
 
 

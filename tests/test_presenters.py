@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +23,7 @@ from imagen_workbench.core.events import (
 )
 from imagen_workbench.core.recipe import Recipe
 from imagen_workbench.core.runs.journal import Journal
+from imagen_workbench.workbench.presenters.cascade import OpenCascade
 from imagen_workbench.workbench.presenters.curves import CurveReader
 from imagen_workbench.workbench.presenters.drawing import STOP_AFTER, DrawingPresenter
 from imagen_workbench.workbench.presenters.forms import options_form, recipe_form, text_of, value_of
@@ -392,6 +394,14 @@ def test_a_failure_beside_a_training_does_not_hide_it() -> None:
     ended = status_after(failed, PhaseChanged(1, Phase.IDLE, "/runs/mine"))
     assert (ended.state, ended.training) == ("Failed", "")
     assert status_after(ended, DataShown(2)).state == "Ready"
+
+
+def test_a_stage_that_is_drawn_from_a_file_is_not_trained(tmp_path: Path) -> None:
+    (tmp_path / "base.safetensors").write_bytes(b"a model")
+    stages = [{"name": "base", "model": "base.safetensors"}, {"name": "double", "model": "trained/double"}]
+    cascade = OpenCascade.opened(tmp_path / "cascade.toml", Recipe.of({"stages": stages}))
+    assert (cascade.stage, cascade.why_not) == ("double", "")
+    assert "base is drawn from a file" in replace(cascade, stage="base").why_not
 
 
 def test_choosing_a_recipe_that_is_not_there_says_so() -> None:

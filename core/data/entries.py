@@ -137,6 +137,7 @@ def _entry(folder: Path, told: Callable[[dict[str, Any]], tuple[str, str, list[i
         images, shape, source, path = None, [], "", ""
     size, last_used = 0, 0.0
     for file in folder.iterdir():
-        stat = file.lstat()
-        size, last_used = size + stat.st_size, max(last_used, stat.st_mtime)
+        with contextlib.suppress(FileNotFoundError):  # a journal is gone once its writer is done
+            stat = file.lstat()
+            size, last_used = size + stat.st_size, max(last_used, stat.st_mtime)
     return Entry(folder.name, source, path, images, tuple(shape), size, last_used, folder)

@@ -88,7 +88,8 @@ class Cascade(Drawer):
                     file=path,
                 )
             found.append(OpenedStage(last.facts().weights, last.recipe.data.size, last.identity()))
-        whole = last.recipe.model_copy(update={"sampling": first.recipe.sampling, "name": recipe.name})
+        sampling = first.recipe.sampling.model_copy(update={"size": None})  # the last stage's
+        whole = last.recipe.model_copy(update={"sampling": sampling, "name": recipe.name})
         made = cls(
             str(path),
             recipe.name,

@@ -95,9 +95,10 @@ class Place:
         digest = hashlib.sha256(str(self.path.resolve()).encode(errors="surrogateescape"))
         files = [self.path] if self.path.is_file() else _files(self.path)
         for file in files:
+            name = str(file.relative_to(self.path))  # with its folder, which may be its class
             try:
                 stat = file.stat()
-                digest.update(f"{file.name!r}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
+                digest.update(f"{name!r}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
             except OSError:
                 digest.update(b"|\n")
         return digest.hexdigest()

@@ -138,7 +138,9 @@ class TorchvisionDatasets(Source):
         if self._attribute_names:
             return ()
         names = getattr(self._opened, "classes", None) or getattr(self._opened, "categories", None)
-        return tuple(map(str, names or range(KINDS[self._name].classes)))
+        # Imagenette gives several names for each, the first of which will do
+        firsts = (name[0] if isinstance(name, tuple) else name for name in names or ())
+        return tuple(map(str, firsts)) or tuple(map(str, range(KINDS[self._name].classes)))
 
     @property
     def attributes(self) -> tuple[Attribute, ...]:

@@ -154,12 +154,15 @@ class WebDataset(Source):
     def _numbers(self) -> dict[str, int]:
         return {name: number for number, name in enumerate(self.classes)}
 
+    @cached_property
+    def _has_only_names(self) -> bool:
+        return self._looked.has_names and self.classes == tuple(sorted(self._looked.labels))
+
     def _label_of(self, text: str) -> int | None:
         """Where classes are only known by name, a number is a name, too."""
         if not text:
             return None
-        only_names = self._looked.has_names and self.classes == tuple(sorted(self._looked.labels))
-        number = None if only_names else number_in(text)
+        number = None if self._has_only_names else number_in(text)
         label = self._numbers.get(text) if number is None else number
         if label is None or label >= len(self.classes):
             raise DataError(f"its class {text[:40]!r} is none of {len(self.classes)}")

@@ -32,7 +32,8 @@ class OpenCascade:
     def opened(cls, path: Path, recipe: Recipe) -> OpenCascade:
         """With the first stage that has not been trained, where there is one."""
         stages = recipe.stages
-        new = [each for each in stages if not Run(path.parent / each.model).exists]
+        places = {each.name: path.parent / each.model for each in stages}
+        new = [each for each in stages if not Run(places[each.name]).exists and not places[each.name].is_file()]
         return cls(path.absolute(), recipe, (new or list(stages))[0].name)
 
     @property
@@ -47,6 +48,8 @@ class OpenCascade:
     @property
     def why_not(self) -> str:
         """Empty, or why the stage cannot be trained anew."""
+        if self.run.is_file():
+            return f"{self.stage} is drawn from a file: {self.run}. Name a folder as its model to train it."
         if not Run(self.run).exists:
             return ""
         return f"{self.stage} has its run already: {self.run}. Continue that, or move its folder away."
