@@ -106,6 +106,10 @@ class Failed(Kept):
         return RunError(self.what, field=self.field, file=self.file, fix=self.fix)
 
 
+KINDS = {"Source": "dataset", "ConditioningScheme": "conditioning"}
+"""What people call a plugin, by `PluginFacts.kind`."""
+
+
 @dataclass(frozen=True)
 class PluginFacts:
     """A plugin as the catalogue tells it. options: JSON schema of its settings; error: why it is unusable."""

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import PluginError
+from ..events import KINDS
 from ..extensions import catalogue
 from ..recipe import Recipe, parse_setting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-KINDS = {"Source": "dataset", "ConditioningScheme": "conditioning"}
 
 
 def chosen(name: str, settings: Sequence[str] = ()) -> tuple[str, Recipe]:

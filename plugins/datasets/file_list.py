@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import hashlib
     from collections.abc import Callable, Iterable, Iterator
 
 RUN = 1 << 15
@@ -144,3 +145,12 @@ def _names(text: mmap.mmap, begin: int, end: int) -> Iterator[bytes]:
         stop = text.find(b"\0", begin, end)
         yield text[begin:stop]
         begin = stop + 1
+
+
+def stamp(digest: hashlib._Hash, path: bytes | Path) -> None:
+    """Adds a file's size and time of change to a digest, or that it cannot be looked at."""
+    try:
+        stat = os.stat(path)
+        digest.update(f"|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
+    except OSError:
+        digest.update(b"|\n")

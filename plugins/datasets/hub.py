@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from imagen_workbench.core import DataError, PluginError
 
-from .file_list import FileList
+from .file_list import FileList, stamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,11 +96,8 @@ class Place:
         files = [self.path] if self.path.is_file() else _files(self.path)
         for file in files:
             name = str(file.relative_to(self.path))  # with its folder, which may be its class
-            try:
-                stat = file.stat()
-                digest.update(f"{name!r}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
-            except OSError:
-                digest.update(b"|\n")
+            digest.update(repr(name).encode())
+            stamp(digest, file)
         return digest.hexdigest()
 
     def pin(self, *, download: bool) -> str:

@@ -13,7 +13,7 @@ from imagen_workbench.core import Attribute, DataError, Example, Source
 
 from .annotations import Annotations, annotations_in, sidecar
 from .columns import Note
-from .file_list import FileList
+from .file_list import FileList, stamp
 
 SUFFIXES = {
     b".avif", b".bmp", b".dib", b".gif", b".jfif", b".jp2", b".jpeg", b".jpg", b".npy", b".npz", b".pbm", b".pgm",
@@ -138,19 +138,10 @@ class ImageFolder(Source):
         for index in range(len(self)):
             digest.update(self._files.below_root(index))
             path = self._files.path(index)
-            _take(digest, path)
+            stamp(digest, path)
             if self._has_sidecars:
-                _take(digest, os.path.splitext(path)[0] + b".txt")  # noqa: PTH122 - bytes
+                stamp(digest, os.path.splitext(path)[0] + b".txt")  # noqa: PTH122 - bytes
         return digest.hexdigest()
-
-
-def _take(digest: hashlib._Hash, path: bytes) -> None:
-    """A file's size and time of change."""
-    try:
-        stat = os.stat(path)  # noqa: PTH116 - bytes
-        digest.update(f"|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
-    except OSError:
-        digest.update(b"|\n")
 
 
 def printable(path: bytes) -> str:

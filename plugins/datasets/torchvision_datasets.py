@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from imagen_workbench.core import Attribute, DataError, Example, PluginError, Source, user_home
 
-from .file_list import FileList
+from .file_list import FileList, stamp
 
 
 @dataclass(frozen=True)
@@ -170,12 +170,8 @@ class TorchvisionDatasets(Source):
         digest = hashlib.sha256(f"{_version()} {len(self)} ".encode() + os.fsencode(self._root.resolve()))
         files = FileList(self._root, lambda _: True, lambda name: not name.startswith(b"."))
         for index in range(len(files)):
-            path = Path(os.fsdecode(files.path(index)))
-            try:
-                stat = path.stat()
-                digest.update(files.below_root(index) + f"|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
-            except OSError:
-                digest.update(b"|\n")
+            digest.update(files.below_root(index))
+            stamp(digest, files.path(index))
         return digest.hexdigest()
 
 

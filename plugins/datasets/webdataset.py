@@ -19,6 +19,7 @@ from imagen_workbench.core import Attribute, Bringing, DataError, Example, KeptA
 from .annotations import SIDECAR
 from .columns import Columns, note_of
 from .encoded import picture_of
+from .file_list import stamp
 from .shard_names import shards_of
 from .tar_shards import TarShards, printable_name
 
@@ -86,11 +87,7 @@ class WebDataset(Source):
         digest = hashlib.sha256()
         for path in (*self._shards, self._shards[0].parent / CLASSES):
             digest.update(os.fsencode(path.resolve()))
-            try:
-                stat = path.stat()
-                digest.update(f"|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
-            except OSError:
-                digest.update(b"|\n")
+            stamp(digest, path)
         return digest.hexdigest()
 
     @cached_property

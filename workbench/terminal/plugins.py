@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from ...core.plugin_files import PluginFile
     from ...core.recipe import Recipe
 
-KINDS = {"Source": "dataset", "ConditioningScheme": "conditioning"}
 TESTS = "import sys; sys.path[:] = sys.argv[1:]; from imagen_workbench.core.testing.installed import main; main()"
 
 
@@ -45,7 +44,7 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
 
     new = actions.add_parser("new", help="write a package with a plugin and its tests, to begin with")
     new.add_argument("name", metavar="NAME", help="what recipes will call it: small letters, digits, hyphens")
-    new.add_argument("--kind", choices=sorted(KINDS.values()), default="dataset", help="default: dataset")
+    new.add_argument("--kind", choices=("conditioning", "dataset"), default="dataset", help="default: dataset")
     new.add_argument("--dir", metavar="DIR", type=Path, default=Path(), help="where its folder goes (default: here)")
     new.set_defaults(work=_new)
 
@@ -63,6 +62,7 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
 
 
 def _list(options: argparse.Namespace) -> int:
+    from ...core.events import KINDS
     from ...core.plugin_files import plugins_folder
 
     found = _plugins()
